@@ -1,0 +1,69 @@
+"""batchkit: a long list, a function, and a machine that will not last.
+
+    result = batchkit.process("items.txt", fetch, output="results.jsonl", max_time="55m")
+
+Works through the list in batches and commits a cursor after every batch; the same call again goes on where it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "process": "api",
+    "lines": "api",
+    "Job": "api",
+    "jobs": "api",
+    "Result": "result",
+    "current_batch": "calling",
+    "BatchkitError": "errors",
+    "ChangedError": "errors",
+    "DamageError": "errors",
+    "DefinitionChanged": "errors",
+    "InputChanged": "errors",
+    "ItemError": "errors",
+    "JobLocked": "errors",
+    "OutputChanged": "errors",
+    "SourceError": "errors",
+    "StorageError": "errors",
+    "UsageError": "errors",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605  # a list of the keys above
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from batchkit.api import Job as Job, jobs as jobs, lines as lines, process as process
+    from batchkit.calling import current_batch as current_batch
+    from batchkit.errors import (
+        BatchkitError as BatchkitError,
+        ChangedError as ChangedError,
+        DamageError as DamageError,
+        DefinitionChanged as DefinitionChanged,
+        InputChanged as InputChanged,
+        ItemError as ItemError,
+        JobLocked as JobLocked,
+        OutputChanged as OutputChanged,
+        SourceError as SourceError,
+        StorageError as StorageError,
+        UsageError as UsageError,
+    )
+    from batchkit.result import Result as Result
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name where it is first used: `import batchkit` costs a millisecond (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'batchkit' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415  # see above
+
+    value = getattr(import_module(f"batchkit.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return [*globals(), *_HOMES]

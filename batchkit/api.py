@@ -1,0 +1,243 @@
+"""`process()` and `Job`: what wires reader, function, writer and job together."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from typing import Any
+
+from batchkit.budget import Budget, seconds_of, seconds_until, stopping_on_signals
+from batchkit.errors import UsageError
+from batchkit.job import JobDirectory, Status, names
+from batchkit.readers.lines import MAX_ITEM_BYTES, LineReader, share_done
+from batchkit.readers.sequence import SequenceReader, as_sequence
+from batchkit.readers.stream import StreamReader
+from batchkit.resume import Wishes
+from batchkit.run import Work, as_job, in_memory, output_of, stored
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from batchkit.budget import Duration
+    from batchkit.job import Manifest
+    from batchkit.readers.base import Reader
+    from batchkit.result import Result
+
+STATE_DIR = ".batchkit"
+
+
+def lines(
+    *sources: str | os.PathLike[str],
+    delimiter: str = "\n",
+    skip_blank: bool = False,
+    max_item_bytes: int = MAX_ITEM_BYTES,
+) -> LineReader:
+    """Return a reader of the lines of several files or glob patterns, as one list in the order given."""
+    return LineReader(sources, delimiter=delimiter, skip_blank=skip_blank, max_item_bytes=max_item_bytes)
+
+
+def process(  # noqa: PLR0913  # every option of a run is a keyword here
+    source: Any,
+    function: Callable[..., Any] | None = None,
+    *,
+    batched: bool = False,
+    batch_size: int = 100,
+    output: str | os.PathLike[str] | None = None,
+    batch_seconds: Duration | None = 30.0,
+    sync_interval: Duration | None = 1.0,
+    max_time: Duration | None = None,
+    until: str | datetime.datetime | None = None,
+    max_items: int | None = None,
+    max_batches: int | None = None,
+    job: str | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+    restart: bool = False,
+    overwrite: bool = False,
+    on_input_change: str = "stop",
+    progress: str = "auto",
+    abort: Callable[[int], None] | None = None,
+) -> Result:
+    """Call a function on every item of a source, batch by batch, committing a cursor after each batch.
+
+    Run and resume are the same call: what an earlier run of the job committed is not done again. Each result is stored
+    exactly once in a file; the function's own side effects happen at least once.
+
+    source: a path or glob pattern (its lines), "-" (standard input), a reader such as `batchkit.lines(...)`, a list,
+        tuple, range or dict, or any iterable (a resume reads past what is done).
+    function: called with an item, or with a list of items if `batched`; `None`: items are their own results. A result
+        of `None` stores nothing; of a generator function each yielded value is a result. A class whose instances can
+        be called is made once, and closed at the end.
+    batch_size: items per batch, at most.
+    output: a .txt, .jsonl, .csv or .tsv file, which appears whole when the job is completed; "-": standard output (at
+        least once); `None`: results are kept in the job's directory, or in memory for a source in memory without `job`.
+    batch_seconds: a batch of single calls is committed early after so long; `None`: never.
+    sync_interval: seconds between syncs, which bound what a power cut can undo; 0: every batch; `None`: only at stops.
+    max_time, until, max_items, max_batches: end this run cleanly; `None`: no limit. Durations are seconds, "55m" or
+        a timedelta; `until` is "06:00", an ISO timestamp or a datetime.
+    job: the job's name; `None`: made of source and function. state_dir: `None`: $BATCHKIT_STATE_DIR, or `.batchkit`.
+    restart: forget what was done. overwrite: allow an output that exists and is not this job's.
+    on_input_change: "stop", "restart" or "continue" where the input is not the one the job began with.
+    progress: "auto", "bar", "log" or "none".
+    abort: called with the number of a second stop signal; `None`: raise `KeyboardInterrupt`.
+
+    In the main thread SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run as a budget does: at the end of the item in
+    hand, committed. Raises `ItemError` if the function fails (what came before is committed), `UsageError`,
+    `SourceError`, `StorageError`, `JobLocked`, `ChangedError`, `DamageError`.
+    """
+    begun = time.monotonic()
+    if batch_size < 1:
+        raise UsageError(f"batch_size is {batch_size}; give at least 1")
+    for name, limit in (("max_items", max_items), ("max_batches", max_batches)):
+        if limit is not None and limit < 0:
+            raise UsageError(f"{name} is {limit}; give at least 0")
+    if on_input_change not in {"stop", "restart", "continue"}:
+        raise UsageError(f"on_input_change is {on_input_change!r}; give stop, restart or continue")
+    budget = Budget(
+        max_time=_earlier(
+            seconds_of(max_time, "max_time"), seconds_until(until, datetime.datetime.now(datetime.UTC))
+        ),
+        max_items=max_items,
+        max_batches=max_batches,
+        batch_seconds=seconds_of(batch_seconds, "batch_seconds"),
+        divisible=not batched,
+    )
+    work = Work(
+        reader=reader_of(source),
+        function=function,
+        batched=batched,
+        batch_size=batch_size,
+        output=None if output is None else os.fspath(output),
+        sync_interval=seconds_of(sync_interval, "sync_interval"),
+        budget=budget,
+        progress=progress,
+        begun=begun,
+    )
+    name = work.default_name() if job is None else job
+    with stopping_on_signals(budget, _interrupt if abort is None else abort):
+        if name is None:
+            return in_memory(work)
+        directory = JobDirectory(state_directory(state_dir), name)
+        return as_job(work, directory, Wishes(restart, overwrite, on_input_change))
+
+
+def _interrupt(_number: int) -> None:
+    raise KeyboardInterrupt
+
+
+def _earlier(first: float | None, second: float | None) -> float | None:
+    known = [seconds for seconds in (first, second) if seconds is not None]
+    return min(known) if known else None
+
+
+def state_directory(given: str | os.PathLike[str] | None) -> str:
+    """Return the state directory: the one given, $BATCHKIT_STATE_DIR, or `.batchkit` here."""
+    return os.path.abspath(given or os.environ.get("BATCHKIT_STATE_DIR") or STATE_DIR)
+
+
+def reader_of(source: Any) -> Reader:
+    """Return the reader for whatever `process` was given. Raises `UsageError`."""
+    if isinstance(source, str | os.PathLike):
+        return LineReader([source])
+    if hasattr(source, "fingerprint") and hasattr(source, "read"):
+        return source  # type: ignore[no-any-return]
+    sequence = as_sequence(source)
+    if sequence is not None:
+        return SequenceReader(sequence)
+    if hasattr(source, "__iter__") and not isinstance(source, bytes):
+        return StreamReader(source)
+    raise UsageError(f"the source is a {type(source).__name__}; give a path, a list, an iterable or a reader")
+
+
+class Job:
+    """A job that exists, by name."""
+
+    def __init__(self, name: str, state_dir: str | os.PathLike[str] | None = None) -> None:
+        """Find it. Raises `UsageError` if there is none of that name."""
+        self._directory = JobDirectory(state_directory(state_dir), name)
+        if not os.path.exists(os.path.join(self._directory.path, "job.json")):
+            known = ", ".join(names(self._directory.state_dir)) or "none"
+            raise UsageError(f"there is no job '{name}' in '{self._directory.state_dir}'; jobs there: {known}")
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self._directory.name
+
+    def __repr__(self) -> str:
+        """Return name and status."""
+        status = self.status()
+        return f"<Job {status.job}: {status.status}, {status.done:,} done>"
+
+    def _manifest(self) -> Manifest:
+        manifest = self._directory.load()
+        if manifest is None:
+            raise UsageError(f"the job '{self.name}' was removed")
+        return manifest
+
+    def status(self) -> Status:
+        """Return how the job stands, derived from its files; changes nothing."""
+        directory, manifest = self._directory, self._manifest()
+        points = directory.commits(manifest) if manifest.ready else [None] * len(manifest.plan)
+        known = [point for point in points if point is not None]
+        runs = directory.runs()
+        ends = [entry for entry in runs if "end" in entry]
+        last = ends[-1] if ends and ends[-1]["run"] == runs[-1]["run"] else None
+        published = manifest.output is None or directory.publish_log(manifest.job).is_done(len(points))
+        ended = bool(points) and all(point is not None and point.end for point in points)
+        counts = [sum(point[field] for point in known) for field in (3, 4, 5)]
+        status = _status_of(
+            running=directory.running(),
+            completed=ended and published,
+            failed=last is not None and last["status"] == "failed",
+            begun=bool(known),
+        )
+        cursors = [span.start if point is None else point.stop for span, point in zip(manifest.plan, points, strict=True)]
+        share = share_done(manifest.definition["source"], manifest.fingerprint, manifest.plan, cursors)
+        return Status(
+            job=self.name,
+            status=status,
+            reason=f"by {directory.holder()}" if status == "running" else last["reason"] if last else None,
+            done=counts[0],
+            failed=counts[1],
+            skipped=counts[2],
+            total=sum(counts) if ended else None,
+            output=manifest.output,
+            updated=max((point.time for point in known), default=None),
+            runs=sum("start" in entry for entry in runs),
+            share=1.0 if status == "completed" else share,
+        )
+
+    def results(self) -> Iterator[Any]:
+        """Yield the results stored so far, in input order. Raises `UsageError` if they were printed."""
+        return stored(self._directory)
+
+    def reset(self) -> None:
+        """Forget what was done: the next run starts over. A published output stays until the new one replaces it."""
+        with self._directory.locked():
+            self._directory.reset(self._manifest())
+
+    def remove(self) -> None:
+        """Remove the job and what it has not published; a published output outside of its directory stays."""
+        with self._directory.locked():
+            output = output_of(self._directory, self._manifest())
+            if output is not None:
+                output.remove_parts()
+            self._directory.remove()
+
+
+def jobs(state_dir: str | os.PathLike[str] | None = None) -> list[Job]:
+    """Return the jobs in a state directory, by name."""
+    directory = state_directory(state_dir)
+    return [Job(name, directory) for name in names(directory)]
+
+
+def _status_of(*, running: bool, completed: bool, failed: bool, begun: bool) -> str:
+    if running:
+        return "running"
+    if completed:
+        return "completed"
+    if failed:
+        return "failed"
+    return "paused" if begun else "new"

@@ -1,0 +1,260 @@
+"""How the user's function is called, and what it may know about the call."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from itertools import chain
+from typing import Any, NamedTuple
+
+from batchkit.errors import UsageError
+from batchkit.model import Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from batchkit.model import Batch, Cursor
+
+
+class Identity(NamedTuple):
+    """What stays the same for all calls of a shard: the job's name and uuid, and the shard's number."""
+
+    job: str
+    uuid: str
+    shard: int
+
+
+class CurrentBatch:
+    """The call in progress, as `current_batch()` gives it.
+
+    job: the job's name. shard, seq: numbers of shard and commit; they change with plan and batch size, so build
+    nothing lasting on them. cursor: coordinate of the first input item of this call.
+    key: names this call, the same in every run for the same items: for idempotent requests.
+    item_keys: the same for each item of the call.
+    """
+
+    def __init__(self, identity: Identity, seq: int, batch: Batch, first: int, count: int) -> None:
+        """Describe the call with `count` items of `batch` from `first` on."""
+        self.job = identity.job
+        self.shard = identity.shard
+        self.seq = seq
+        self._uuid = identity.uuid
+        self._batch = batch
+        self._first = first
+        self._count = count
+
+    @property
+    def cursor(self) -> Cursor:
+        """The coordinate of the first item of this call."""
+        return self._batch.coordinate(self._first)
+
+    @property
+    def item_keys(self) -> list[str]:
+        """A stable key for each item of this call."""
+        return [self._key(index) for index in range(self._first, self._first + self._count)]
+
+    @property
+    def key(self) -> str:
+        """A stable key of this call: the job's uuid and the coordinates of its first and last item."""
+        first, last = self._key(self._first), self._batch.coordinate(self._first + self._count - 1)
+        return first if self._count == 1 else f"{first}-{_joined(last)}"
+
+    def _key(self, index: int) -> str:
+        return f"{self._uuid}:{_joined(self._batch.coordinate(index))}"
+
+
+def _joined(cursor: Cursor) -> str:
+    return ".".join(map(str, cursor)) if isinstance(cursor, list) else str(cursor)
+
+
+_caller: contextvars.ContextVar[Caller] = contextvars.ContextVar("batchkit_caller")
+
+
+def current_batch() -> CurrentBatch:
+    """Return what batchkit knows about the call in progress. Raises `UsageError` outside of one."""
+    caller = _caller.get(None)
+    if caller is None or caller.batch is None:
+        raise UsageError("current_batch() works only inside a function that batchkit is calling")
+    return caller.current()
+
+
+class Caller:
+    """Calls the function on batches; made once per worker.
+
+    function: called with an item, or with the list of items if `batched`; `None` passes items through. A class whose
+    instances can be called is made once and closed at the end (`close()` or context manager).
+    """
+
+    def __init__(self, function: Callable[..., Any] | None, *, batched: bool, identity: Identity) -> None:
+        """Make the function ready. Raises `UsageError` for what cannot be called."""
+        self.batch: Batch | None = None
+        self.identity = identity
+        self.batched = batched
+        self._seq = 0
+        self._work: list[Any] = []
+        self._results: list[Any] = []
+        self._close: Callable[[], object] = lambda: None
+        self._function = function if function is None else self._make(function)
+        called = self._function if inspect.isroutine(self._function) else getattr(self._function, "__call__", None)
+        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+            raise UsageError(f"'{name_of(function)}' is an async function; this version calls plain functions only")
+        self._generates = not batched and inspect.isgeneratorfunction(_unwrapped(called))
+
+    def _make(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if not callable(function):
+            raise UsageError(f"the function is {function!r}, which cannot be called")
+        if not _makes_callables(function):
+            return function
+        made = function()
+        if hasattr(made, "__enter__") and hasattr(made, "__exit__"):
+            self._close = lambda: made.__exit__(None, None, None)
+            entered = made.__enter__()
+            return entered if callable(entered) else made  # type: ignore[no-any-return]
+        if hasattr(made, "close"):
+            self._close = made.close
+        return made  # type: ignore[no-any-return]
+
+    def __call__(self, batch: Batch, seq: int) -> Outcome:
+        """Call the function on the readable items before the first unreadable one, or until `cut`."""
+        bad = min(batch.unreadable) if batch.unreadable else None
+        items = batch.items if bad is None else batch.items[:bad]
+        self.batch, self._seq = batch, seq
+        token = _caller.set(self)
+        try:
+            if self._function is None:
+                outcome = Outcome(items, len(items))
+            elif self.batched:
+                outcome = self._call_batch(items)
+            else:
+                outcome = self._call_each(items)
+        finally:
+            _caller.reset(token)
+            self.batch = None
+        if bad is not None and outcome.count == bad and outcome.error is None:
+            return outcome._replace(error=ValueError(batch.unreadable[bad]))
+        return outcome
+
+    def _call_each(self, items: list[Any]) -> Outcome:
+        """Call the function item by item.
+
+        `list.extend` over `map` keeps the results before an exception, tells by its length which item is in hand, and
+        ends early when the list that feeds it is emptied: cutting costs nothing until it happens.
+        """
+        work = self._work = list(items)
+        results = self._results = []
+        call = functools.partial(_collect, self._function) if self._generates else self._function
+        error: BaseException | None = None
+        try:
+            results.extend(map(call, work))  # type: ignore[arg-type]
+        except (Exception, SystemExit) as raised:  # noqa: BLE001  # whatever the user's function raises is the item's
+            error = raised
+        count = len(results)
+        if error is None and work and count < len(items):
+            error = RuntimeError("the function raised StopIteration")
+        if self._generates:
+            return Outcome(list(chain.from_iterable(results)), count, error, [len(each) for each in results])
+        return Outcome(results, count, error)
+
+    def _call_batch(self, items: list[Any]) -> Outcome:
+        if not items:
+            return Outcome([], 0)
+        self._work = self._results = []
+        try:
+            results = self._function(list(items))  # type: ignore[misc]
+            if results is None:
+                results = []
+            elif isinstance(results, str | bytes | dict):
+                raise TypeError(f"a batched function returns a list of results, not a {type(results).__name__}")
+            results = list(results)
+        except (Exception, SystemExit) as raised:  # noqa: BLE001  # as above
+            return Outcome([], 0, raised, one_each=False)
+        return Outcome(results, len(items), one_each=len(results) == len(items))
+
+    def current(self) -> CurrentBatch:
+        """Describe the call in progress."""
+        assert self.batch is not None, "only called from within a call"
+        if self.batched:
+            return CurrentBatch(self.identity, self._seq, self.batch, 0, len(self.batch.items))
+        return CurrentBatch(self.identity, self._seq, self.batch, len(self._results), 1)
+
+    def cut(self) -> None:
+        """End the batch in hand after its current item; may come from a signal handler or another thread."""
+        self._work.clear()
+
+    def close(self) -> None:
+        """Close what was made of a class."""
+        self._close()
+
+
+def _collect(function: Callable[..., Any], item: Any) -> list[Any]:
+    return list(function(item))
+
+
+def _makes_callables(function: Callable[..., Any]) -> bool:
+    """Tell a class whose instances are called from one, such as `int`, that is itself the function."""
+    return isinstance(function, type) and any("__call__" in kind.__dict__ for kind in function.__mro__)
+
+
+def _unwrapped(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def name_of(function: Callable[..., Any] | None) -> str | None:
+    """Return the name by which a job knows its function; `None` for none."""
+    if function is None:
+        return None
+    function = _unwrapped(function)
+    return str(getattr(function, "__qualname__", type(function).__qualname__)).replace("<locals>.", "")
+
+
+def load(spec: str) -> Callable[..., Any]:
+    """Return the function that `pkg.module:name` or `path.py:name` names. Raises `UsageError`."""
+    place, colon, name = spec.rpartition(":")
+    if not colon or not place or not name:
+        raise UsageError(f"the function is '{spec}'; give pkg.module:name or path.py:name")
+    module = _module_of(place)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"'{place}' has no '{name}'{_known(module)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise UsageError(f"'{spec}' is a {type(found).__name__}, which cannot be called")
+    return found  # type: ignore[no-any-return]
+
+
+def _known(module: ModuleType) -> str:
+    names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    return f"; it has {', '.join(names[:8])}" if names else ""
+
+
+def _module_of(place: str) -> ModuleType:
+    try:
+        if not place.endswith(".py"):
+            if "" not in sys.path and os.getcwd() not in sys.path:
+                sys.path.insert(0, os.getcwd())
+            return importlib.import_module(place)
+        if not os.path.isfile(place):
+            raise UsageError(f"there is no file '{place}' to take the function from")
+        sys.path.insert(0, os.path.dirname(os.path.abspath(place)))
+        name = os.path.splitext(os.path.basename(place))[0]
+        spec = importlib.util.spec_from_file_location(name, place)
+        assert spec is not None, "a .py file always has a loader"
+        assert spec.loader is not None, "a .py file always has a loader"
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"cannot import '{place}': {type(error).__name__}: {error}") from error
+    return module

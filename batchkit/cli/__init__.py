@@ -1,0 +1,92 @@
+"""The command line: one file per group of commands; each parses, calls the library and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from batchkit import __version__
+from batchkit.errors import BatchkitError
+
+_COMMANDS = {
+    "process": "process",
+    "status": "jobs",
+    "reset": "jobs",
+    "rm": "jobs",
+    "prune": "jobs",
+}
+ABORTED = 128
+"""A second signal ends with this plus its number, as shells show a process killed by it."""
+
+
+class _Group(click.Group):
+    """Imports a command's module when it is asked for, and prints errors in one place."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"batchkit.cli.{_COMMANDS[cmd_name]}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+    def main(self, *args: Any, **extra: Any) -> Any:  # type: ignore[override]  # click's overloads say no more
+        try:
+            super().main(*args, **extra, standalone_mode=False)
+        except click.exceptions.Exit as error:
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(ABORTED + 2)
+        except KeyboardInterrupt:
+            sys.exit(ABORTED + 2)
+        except BrokenPipeError:
+            _drop_stdout()
+        except BatchkitError as error:
+            sys.exit(fail(error))
+
+
+def fail(error: BatchkitError) -> int:
+    """Print an error in one line, with its traceback under `-v`; return the exit code."""
+    context = click.get_current_context(silent=True)
+    verbose = context.params.get("verbose") if context else _verbose_asked()
+    if verbose:
+        traceback.print_exception(error)
+    print(f"batchkit: {error}", file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def _verbose_asked() -> bool:
+    """By the time an error arrives here, click has left the context that would say."""
+    return any(word == "--verbose" or word == "-v" for word in sys.argv[1:])
+
+
+def _drop_stdout() -> None:
+    """Nobody reads standard output any more: keep Python from saying so at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+@click.command(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  batchkit process items.txt -f mymodule:fetch -o results.jsonl
+  batchkit process items.txt -f mymodule:fetch -o results.jsonl --max-time 55m
+  batchkit status items-fetch
+
+Run and resume are the same command. Exit codes: 0 completed, 1 failed, 2 wrong usage,
+4 another run holds the job, 5 the input or the job's definition changed, 75 stopped cleanly
+with work left, 130/143 aborted by a second signal.""",
+)
+@click.version_option(__version__, prog_name="batchkit", message="%(prog)s %(version)s")
+def main() -> None:
+    """Work through a long list in batches, and go on after any stop, kill or power cut."""

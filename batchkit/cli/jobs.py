@@ -1,0 +1,98 @@
+"""`batchkit status`, `reset`, `rm` and `prune`: looking at jobs and clearing them away."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.job import Status
+
+_state_dir = click.option("--state-dir", metavar="DIR", help="Where jobs are kept; default: $BATCHKIT_STATE_DIR or .batchkit.")
+_verbose = click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+
+
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    return _state_dir(_verbose(command))
+
+
+@click.command(epilog="\b\nExamples:\n  batchkit status\n  batchkit status items-fetch --json")
+@click.argument("job", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: an object for one job, a list for all.")
+@_common
+def status(job: str | None, as_json: bool, state_dir: str | None, verbose: bool) -> None:  # noqa: ARG001, FBT001
+    """Show how a job stands, or all jobs. Changes nothing."""
+    from batchkit import api  # noqa: PLC0415  # not needed for --help
+
+    known = [api.Job(job, state_dir)] if job else api.jobs(state_dir)
+    found = [one.status() for one in known]
+    if as_json:
+        entries = [one._asdict() for one in found]
+        click.echo(json.dumps(entries[0] if job else entries, indent=1))
+    elif found:
+        for one in found:
+            click.echo(_line(one))
+    else:
+        click.echo(f"no jobs in '{api.state_directory(state_dir)}'", err=True)
+
+
+def _line(one: Status) -> str:
+    total = f" of {one.total:,}" if one.total is not None else ""
+    share = f" ({one.share:.1%})" if one.share is not None and one.status != "completed" else ""
+    parts = [f"{one.job}: {one.status}", f"{one.done:,}{total} items done{share}"]
+    parts += [f"{count:,} {name}" for count, name in ((one.failed, "failed"), (one.skipped, "skipped")) if count]
+    if one.reason:
+        parts.append(one.reason)
+    if one.output and one.status == "completed":
+        parts.append(f"→ {one.output}")
+    return ", ".join(parts)
+
+
+@click.command(epilog="\b\nExample:\n  batchkit reset items-fetch")
+@click.argument("job")
+@_common
+def reset(job: str, state_dir: str | None, verbose: bool) -> None:  # noqa: ARG001, FBT001
+    """Forget what a job has done: its next run starts over. A published output stays until replaced."""
+    from batchkit import api  # noqa: PLC0415
+
+    api.Job(job, state_dir).reset()
+    click.echo(f"{job}: reset; the next run starts over", err=True)
+
+
+@click.command(epilog="\b\nExample:\n  batchkit rm items-fetch")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@_common
+def rm(jobs: tuple[str, ...], state_dir: str | None, verbose: bool) -> None:  # noqa: ARG001, FBT001
+    """Remove jobs and what they have not published; published outputs stay."""
+    from batchkit import api  # noqa: PLC0415
+
+    for job in [api.Job(name, state_dir) for name in jobs]:
+        job.remove()
+        click.echo(f"{job.name}: removed", err=True)
+
+
+@click.command(epilog="\b\nExamples:\n  batchkit prune --older 30d\n  batchkit prune --older 30d --dry-run")
+@click.option("--older", required=True, metavar="DURATION", help="Remove completed jobs not touched for so long: 12h, 30d.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@_common
+def prune(older: str, dry_run: bool, state_dir: str | None, verbose: bool) -> None:  # noqa: ARG001, FBT001
+    """Remove completed jobs that nobody has touched for a while; published outputs stay."""
+    from batchkit import api  # noqa: PLC0415
+    from batchkit.budget import seconds_of  # noqa: PLC0415
+
+    before = time.time() - (seconds_of(older, "--older") or 0)
+    removed = 0
+    for job in api.jobs(state_dir):
+        found = job.status()
+        if found.status == "completed" and (found.updated or 0) < before:
+            removed += 1
+            click.echo(f"{job.name}: {'would be removed' if dry_run else 'removed'}", err=True)
+            if not dry_run:
+                job.remove()
+    if not removed:
+        click.echo(f"no completed job has been untouched for {older}", err=True)

@@ -1,0 +1,144 @@
+"""`batchkit process`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+from batchkit.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from batchkit.result import Result
+
+_EPILOG = """\b
+Examples:
+  batchkit process items.txt -f mymodule:fetch -o results.jsonl
+  batchkit process 'logs/*.txt' -f path/to/file.py:parse -o rows.csv --batch-size 1000
+  batchkit process items.txt -f mymodule:load --batched -b 500 --max-time 55m
+  find . -name '*.png' -print0 | batchkit process -0 - -f shrink.py:shrink --job shrink
+  batchkit process items.txt --until 06:00 --batch-size 100 > copy.txt
+
+Run the same command again to go on where the last run stopped. Durations: 90, 90s, 10m, 2h30m; sizes: 64MB."""
+
+_SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+class _Size(click.ParamType):
+    """A number of bytes: 4096, 64MB, 1GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        number = value.strip().lower().rstrip("bgikm")
+        unit = value.strip().lower()[len(number) :]
+        try:
+            return int(float(number) * _SIZES[unit])
+        except (ValueError, KeyError):
+            self.fail(f"{value!r} is not a size; give for example 4096, 64MB or 1GiB", param, ctx)
+
+
+def _interval(value: str) -> str | None:
+    return None if value == "never" else value
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("-f", "--function", metavar="SPEC", help="pkg.module:name or path.py:name; without it items pass through.")
+@click.option("--batched", is_flag=True, help="Call the function with a list of items instead of one.")
+@click.option("-b", "--batch-size", default=100, show_default=True, help="Items per batch and commit.")
+@click.option("-o", "--output", metavar="PATH", help="A .txt, .jsonl, .csv or .tsv file; default: standard output.")
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists and is not this job's.")
+@click.option("--max-time", metavar="DURATION", help="End before this much time has passed.")
+@click.option("--until", metavar="TIME", help="End before this time: 06:00, or 2026-12-01T06:00.")
+@click.option("--max-items", type=click.IntRange(0), metavar="N", help="End after so many items in this run.")
+@click.option("--max-batches", type=click.IntRange(0), metavar="N", help="End after so many batches in this run.")
+@click.option("--job", metavar="NAME", help="Name of the job; default: made of source and function.")
+@click.option("--state-dir", metavar="DIR", help="Where jobs are kept; default: $BATCHKIT_STATE_DIR or .batchkit.")
+@click.option("--restart", is_flag=True, help="Forget what was done and start over.")
+@click.option(
+    "--on-input-change",
+    type=click.Choice(["stop", "restart", "continue"]),
+    default="stop",
+    show_default=True,
+    help="What to do where the input is not the one the job began with.",
+)
+@click.option("-d", "--delimiter", default="\\n", metavar="TEXT", help=r"What ends an item; default: a line end. \t, \n, \0.")
+@click.option("-0", "--null", is_flag=True, help="Items end with NUL, as of find -print0.")
+@click.option("--skip-blank", is_flag=True, help="Lines of white space only are no items.")
+@click.option("--max-item-bytes", type=_Size(), default="64MiB", show_default=True, help="A longer item fails.")
+@click.option("--batch-seconds", default="30", show_default=True, metavar="DURATION", help="Commit at least so often.")
+@click.option(
+    "--sync-interval", default="1", show_default=True, metavar="DURATION", help="Sync to disk so often; 0: every batch; never."
+)
+@click.option(
+    "--progress", type=click.Choice(["auto", "bar", "log", "none"]), default="auto", show_default=True, help="What to show."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+@click.option("--json", "as_json", is_flag=True, help="Print what the run did as JSON (needs -o).")
+@click.option("--paused-exit-code", type=click.IntRange(0, 255), default=75, show_default=True, help="Exit code with work left.")
+def process(  # noqa: PLR0913  # one parameter per option
+    sources: tuple[str, ...],
+    function: str | None,
+    delimiter: str,
+    null: bool,
+    skip_blank: bool,
+    max_item_bytes: int,
+    batch_seconds: str,
+    sync_interval: str,
+    progress: str,
+    quiet: bool,
+    verbose: bool,  # noqa: ARG001  # read where errors are printed
+    as_json: bool,
+    paused_exit_code: int,
+    output: str | None,
+    **options: Any,
+) -> None:
+    """Call a function on every line of SOURCE (files, patterns, or - for standard input), in batches.
+
+    A cursor is committed after every batch: stop it, kill it, cut its power, and the same command goes on where it
+    was. Each result is stored exactly once in an output file; printed results and the function's own side effects
+    happen at least once.
+    """
+    from batchkit import api  # noqa: PLC0415  # not needed for --help
+    from batchkit.calling import load  # noqa: PLC0415
+
+    if as_json and output in {None, "-"}:
+        raise UsageError("--json needs -o FILE: standard output carries the results")
+    reader = api.lines(
+        *sources,
+        delimiter="\0" if null else delimiter.encode().decode("unicode_escape"),
+        skip_blank=skip_blank,
+        max_item_bytes=max_item_bytes,
+    )
+    result = api.process(
+        reader,
+        None if function is None else load(function),
+        output=output or "-",
+        batch_seconds=_interval(batch_seconds),
+        sync_interval=_interval(sync_interval),
+        progress="none" if quiet else progress,
+        abort=_abort,
+        **options,
+    )
+    _report(result, quiet=quiet, as_json=as_json)
+    sys.exit(0 if result.completed else paused_exit_code)
+
+
+def _abort(number: int) -> None:
+    os._exit(128 + number)
+
+
+def _report(result: Result, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        names = ("job", "status", "reason", "done", "failed", "skipped", "total", "share", "new", "seconds", "output")
+        click.echo(json.dumps({name: getattr(result, name) for name in names}))
+    if not quiet:
+        click.echo(result.summary(), err=True)

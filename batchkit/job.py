@@ -1,0 +1,309 @@
+"""The directory of a job: manifest, lock, plan, history of runs, log of publishing, derived status.
+
+    <state directory>/<job>/
+      job.json                 the manifest, format 1: who the job is, what defines it, which spans it has
+      lock                     a kernel lock, held for the whole run; its text (pid, host, since) is for messages only
+      runs.jsonl               one JSON line at the start of a run and one at its end
+      publish.jsonl            see `writers/output.py`; lines as in a journal
+      shards/NNNNN.jsonl       the journals; see `journal.py`
+      shards/NNNNN.lock        held by whoever may write that shard
+
+Nothing in it says "running": the lock is the kernel's and dies with its process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from batchkit import files, journal
+from batchkit.errors import DamageError, JobLocked, StorageError, UsageError
+from batchkit.model import Checkpoint, Span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+FORMAT = 1
+LOCK_PATIENCE = 1.0
+"""Seconds for which a starting run tries the job's lock, so that a `status` looking at it cannot turn it away."""
+
+SHARD_PATIENCE = 10.0
+"""Seconds for which a resume waits for the lock of a shard that a worker of a dead run may still hold."""
+
+
+class Manifest(NamedTuple):
+    """What `job.json` says.
+
+    job: the uuid, new whenever the job starts over. ready: whether journals and parts were made.
+    definition: what may not change between runs. fingerprint: the reader's; replace: whether the output may replace a
+    file that stands there. plan: the spans of the shards, in input order.
+    """
+
+    job: str
+    name: str
+    created: float
+    ready: bool
+    definition: dict[str, Any]
+    fingerprint: Any
+    output: str | None
+    replace: bool
+    plan: list[Span]
+
+
+def new_manifest(  # noqa: PLR0913  # keyword-only fields of one value
+    *, name: str, definition: dict[str, Any], fingerprint: Any, output: str | None, replace: bool, plan: list[Span]
+) -> Manifest:
+    """Return the manifest of a job that begins now."""
+    return Manifest(uuid.uuid4().hex, name, time.time(), False, definition, fingerprint, output, replace, plan)  # noqa: FBT003
+
+
+class Status(NamedTuple):
+    """How a job stands; every field is derived when asked for.
+
+    status: new, running, paused, completed or failed. reason: why the last run ended, for people; `None` if nothing is
+    to be said. done, failed, skipped: items in all runs. total: items of the job, `None` while unknown. output: the file with
+    the results, `None` if they were printed. updated: seconds since the epoch of the last commit; `None` before the
+    first. runs: runs begun. share: how much of the input is done, 0 to 1; `None` if unknown.
+    """
+
+    job: str
+    status: str
+    reason: str | None
+    done: int
+    failed: int
+    skipped: int
+    total: int | None
+    output: str | None
+    updated: float | None
+    runs: int
+    share: float | None
+
+
+def check_name(name: str) -> str:
+    """Return a job's name if it can be one. Raises `UsageError`: names never lead out of the state directory."""
+    bad = not name or name[0] in "-." or len(name.encode()) > 200  # noqa: PLR2004  # file systems end at 255
+    if bad or any(char in '/\\:*?"<>|' or not char.isprintable() for char in name):
+        raise UsageError(f"the job name {name!r} cannot be used; give a plain name without separators, such as 'load'")
+    return name
+
+
+class JobDirectory:
+    """One job on disk."""
+
+    def __init__(self, state_dir: str, name: str) -> None:
+        """Name the directory; nothing is touched."""
+        self.name = check_name(name)
+        self.state_dir = os.path.abspath(state_dir)
+        self.path = os.path.join(self.state_dir, name)
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def shard_path(self, number: int) -> str:
+        """Return the path of a shard's journal."""
+        return self._file(f"shards/{number:05d}.jsonl")
+
+    def make(self) -> None:
+        """Make the directories; durable on return. Refuses a state directory that others may write into."""
+        files.make_directory(self.state_dir, 0o700)
+        files.refuse_shared_directory(self.state_dir)
+        files.make_directory(self._file("shards"), 0o700)
+
+    # The manifest
+
+    def load(self) -> Manifest | None:
+        """Return the manifest; `None` if the job does not exist. Raises `DamageError`."""
+        path = self._file("job.json")
+        data = files.read_bytes(path)
+        if data is None:
+            return None
+        try:
+            entry = json.loads(data)
+        except ValueError:
+            entry = None
+        if not isinstance(entry, dict) or "format" not in entry:
+            raise DamageError(f"'{path}' is not readable; put back a copy, or remove the job: batchkit rm {self.name}")
+        if entry.pop("format") != FORMAT:
+            raise DamageError(f"'{path}' has another format than {FORMAT}; use the batchkit that wrote it")
+        entry["plan"] = [Span(*span) for span in entry["plan"]]
+        return Manifest(**entry)
+
+    def save(self, manifest: Manifest) -> None:
+        """Replace the manifest; durable on return."""
+        entry = {"format": FORMAT, **manifest._asdict()}
+        files.replace(self._file("job.json"), json.dumps(entry, indent=1).encode() + b"\n")
+
+    # Locks
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the job's lock. Raises `JobLocked`, naming the holder, if another run keeps it."""
+        path = self._file("lock")
+        with _held(path, LOCK_PATIENCE) as got:
+            if not got:
+                raise JobLocked(f"the job '{self.name}' is being run by {_holder(path)}; wait for it or stop it")
+            yield
+
+    @contextmanager
+    def shard_locked(self, number: int) -> Iterator[None]:
+        """Hold a shard's lock, waiting for a worker that outlived its run. Raises `JobLocked`."""
+        path = self._file(f"shards/{number:05d}.lock")
+        with _held(path, SHARD_PATIENCE) as got:
+            if not got:
+                raise JobLocked(f"shard {number} of the job '{self.name}' is still held by {_holder(path)}")
+            yield
+
+    def running(self) -> bool:
+        """Tell whether a run holds the job now."""
+        if not os.path.exists(self._file("lock")):
+            return False
+        with _held(self._file("lock"), 0) as got:
+            return not got
+
+    def holder(self) -> str:
+        """Return who holds the lock, or held it last, for messages."""
+        return _holder(self._file("lock"))
+
+    def clean(self) -> None:
+        """Remove what an interrupted replacement left behind; only under the lock."""
+        for directory in (self.path, self._file("shards")):
+            for entry in list(os.scandir(directory)):
+                if entry.name.endswith(".new"):
+                    files.remove(entry.path)
+
+    # History
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return the entries of `runs.jsonl`; lines that a crash left torn are passed over."""
+        entries = []
+        for line in (files.read_bytes(self._file("runs.jsonl")) or b"").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                continue
+        return [entry for entry in entries if isinstance(entry, dict)]
+
+    def record_run(self, entry: dict[str, Any]) -> None:
+        """Append a line to `runs.jsonl`. For people: nothing depends on it, so it is not synced."""
+        _append_line(self._file("runs.jsonl"), json.dumps(entry).encode() + b"\n", sync=False)
+
+    def publish_log(self, job: str) -> PublishLog:
+        """Return the log of publishing of the job with this uuid."""
+        return PublishLog(self._file("publish.jsonl"), job)
+
+    def may_replace(self, manifest: Manifest) -> bool:
+        """Tell whether the file under the job's output name is its own, or one it was allowed to replace."""
+        last = self.publish_log(manifest.job).last() or {}
+        return manifest.replace or last.get("state") in {"finishing", "done"} or bool(last.get("done"))
+
+    def reset(self, manifest: Manifest) -> None:
+        """Forget what was done; durable on return."""
+        self.save(manifest._replace(ready=False, replace=self.may_replace(manifest)))
+
+    # Looking
+
+    def commits(self, manifest: Manifest) -> list[Checkpoint | None]:
+        """Return the newest commit of each shard, for looking only."""
+        return [journal.last(self.shard_path(number)) for number in range(len(manifest.plan))]
+
+    def remove(self) -> None:
+        """Remove the job's directory; its output stays."""
+        files.remove_tree(self.path)
+        files.sync_directory(self.state_dir)
+
+
+class PublishLog:
+    """The entries of `publish.jsonl` that belong to one job uuid."""
+
+    def __init__(self, path: str, job: str) -> None:
+        """Name the file."""
+        self._path = path
+        self._job = job
+
+    def last(self) -> dict[str, Any] | None:
+        """Return the newest proved entry; `None` if there is none."""
+        last = None
+        for line in (files.read_bytes(self._path) or b"").split(b"\n"):
+            entry = journal.decode(line)
+            if entry is not None and entry.get("job") == self._job:
+                last = entry
+        return last
+
+    def is_done(self, shards: int) -> bool:
+        """Tell whether the output of so many shards is published."""
+        last = self.last() or {}
+        return last.get("state") == "done" and last.get("shards") == shards
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """Append an entry; durable on return."""
+        _append_line(self._path, journal.encode({"format": FORMAT, "job": self._job, **entry}), sync=True)
+
+
+def _append_line(path: str, line: bytes, *, sync: bool) -> None:
+    """Append a line behind whatever a crash left: after a torn end it begins a new line."""
+    torn = not (files.read_bytes(path) or b"\n").endswith(b"\n")
+    existed = os.path.exists(path)
+    file = files.AppendFile(path, files.size(path) or 0)
+    try:
+        file.append(b"\n" + line if torn else line)
+        if sync:
+            file.sync()
+    finally:
+        file.close()
+    if sync and not existed:
+        files.sync_directory(os.path.dirname(path))
+
+
+@contextmanager
+def _held(path: str, patience: float) -> Iterator[bool]:
+    """Try to hold a lock for at most `patience` seconds; yield whether it is held."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415  # 40 ms, and not needed to look at a job
+
+    def sign(fd: int) -> None:
+        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, text.encode() + b"\n", 0)
+
+    lock = FileLock(
+        path,
+        mode=files.PRIVATE,
+        thread_local=False,
+        fallback_to_soft=False,
+        preserve_lock_file=True,
+        on_acquired=sign if patience else None,
+    )
+    try:
+        lock.acquire(timeout=patience, poll_interval=0.05)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise StorageError(f"cannot lock '{path}': {error.strerror or error}") from error
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _holder(path: str) -> str:
+    try:
+        who = json.loads(files.read_bytes(path) or b"")
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(who["since"]))
+        return f"pid {who['pid']} on {who['host']} since {since}"
+    except (ValueError, KeyError, TypeError, StorageError):
+        return "another process"
+
+
+def names(state_dir: str) -> Sequence[str]:
+    """Return the names of the jobs in a state directory, sorted."""
+    try:
+        entries = [entry.name for entry in os.scandir(state_dir) if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in entries if os.path.exists(os.path.join(state_dir, name, "job.json")))

@@ -1,0 +1,246 @@
+"""The commit log of one shard: format, append, recovery, compaction.
+
+Format 1. One line per entry: `CRC SP JSON LF`, where CRC is the CRC-32 of the JSON's bytes as eight hexadecimal
+digits and JSON is ASCII on one line. The first line is the header, each further one a commit:
+
+    {"format":1,"job":"<uuid>","shard":0,"span":[start,stop]}
+    {"seq":1,"from":…,"to":…,"done":100,"failed":0,"skipped":0,"tail":…,"out":[offset,crc,synced],
+     "run":1,"time":…,"seconds":…}          "end":true is added at the end of the shard
+
+`to` is the cursor; `tail` the CRC-32 of the input just before it; `out` the writer's mark. `seq` grows by one from
+line to line. A journal is trusted up to the first line whose CRC, form or sequence is wrong and no further: what a
+power cut left behind that line (a torn end, zeros at full length, old blocks) proves nothing.
+
+A journal is never appended to after a crash. Opening a shard writes a new one, header and chosen record, by rename;
+the proved records before it move to `NNNNN.history-SEQ.jsonl`, which recovery never reads.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from batchkit import files
+from batchkit.errors import DamageError
+from batchkit.model import Checkpoint, Span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = 1
+COMPACT_AT = 8 << 20
+"""Bytes after which a journal is renewed."""
+
+_INTS = {int}
+_COMMIT = (
+    '{"seq":%d,"from":%s,"to":%s,"done":%d,"failed":%d,"skipped":%d,"tail":%d,"out":%s,'
+    '"run":%d,"time":%.3f,"seconds":%.6f}'
+)
+
+
+def encode(entry: Mapping[str, Any]) -> bytes:
+    """Return one line of a log: CRC, JSON, LF."""
+    return _line(json.dumps(entry, separators=(",", ":")).encode())
+
+
+def decode(line: bytes) -> dict[str, Any] | None:
+    """Return the entry of one line without its LF; `None` if its CRC or form is wrong."""
+    if not _proved(line):
+        return None
+    entry = json.loads(line[9:])
+    return entry if isinstance(entry, dict) else None
+
+
+def _line(text: bytes) -> bytes:
+    return b"%08x %b\n" % (crc32(text), text)
+
+
+def _proved(line: bytes) -> bool:
+    return line[8:9] == b" " and line[:8] == b"%08x" % crc32(line[9:])
+
+
+def _json(value: object) -> str:
+    """Render a cursor or mark; `str` of an int or a list of ints is JSON already, and three times as fast."""
+    if type(value) is int or (type(value) is list and set(map(type, value)) == _INTS):
+        return str(value)
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _encode_checkpoint(point: Checkpoint) -> bytes:
+    seq, start, stop, done, failed, skipped, proof, mark, run, time, seconds, end = point
+    text = _COMMIT % (
+        seq,
+        _json(start),
+        _json(stop),
+        done,
+        failed,
+        skipped,
+        proof,
+        _json(mark),
+        run,
+        time,
+        seconds,
+    )
+    return _line((text[:-1] + ',"end":true}' if end else text).encode())
+
+
+def _decode_checkpoint(line: bytes) -> Checkpoint:
+    entry = json.loads(line[9:])
+    names = ("seq", "from", "to", "done", "failed", "skipped", "tail", "out", "run", "time", "seconds")
+    return Checkpoint(*(entry[name] for name in names), end=entry.get("end", False))
+
+
+class Header(NamedTuple):
+    """The first line of a journal: whose it is."""
+
+    job: str
+    shard: int
+    span: Span
+
+    def line(self) -> bytes:
+        """Return it as a line of the journal."""
+        return encode({"format": FORMAT, "job": self.job, "shard": self.shard, "span": self.span})
+
+
+class Past:
+    """The proved part of a journal: its commits, decoded only when looked at.
+
+    header: the first line. broken: whether more than a torn end or zeros stood behind the last proved line.
+    """
+
+    def __init__(self, header: Header, lines: list[bytes], *, broken: bool) -> None:
+        """Keep the proved lines as they are."""
+        self.header = header
+        self.broken = broken
+        self._lines = lines
+
+    def __len__(self) -> int:
+        """Return the number of proved commits."""
+        return len(self._lines)
+
+    def __getitem__(self, index: int) -> Checkpoint:
+        """Return the commit at `index`."""
+        return _decode_checkpoint(self._lines[index])
+
+    def bytes_until(self, index: int) -> bytes:
+        """Return the commits up to and with the one at `index`, as they stand in the file."""
+        return b"".join(line + b"\n" for line in self._lines[: index + 1])
+
+
+def read(path: str) -> Past:
+    """Return what a journal proves. Raises `DamageError` where it has no valid header: nothing is guessed."""
+    data = files.read_bytes(path)
+    if data is None:
+        raise DamageError(f"the journal '{path}' is gone; put it back, or start over with --restart")
+    first, _, rest = data.partition(b"\n")
+    header = _header(path, first)
+    lines: list[bytes] = []
+    position = 0
+    while (end := rest.find(b"\n", position)) >= 0:
+        line = rest[position:end]
+        # The sequence is read off the line's own beginning: parsing the JSON of every line would cost ten times more.
+        number = line[16 : line.find(b",", 16)]
+        if not (_proved(line) and line.startswith(b'{"seq":', 9) and number.isdigit()):
+            break
+        if lines and int(number) != seq + 1:
+            break
+        seq = int(number)
+        lines.append(line)
+        position = end + 1
+    return Past(header, lines, broken=_holds_proof(rest[position:]))
+
+
+def _header(path: str, line: bytes) -> Header:
+    entry = decode(line)
+    if entry is None or "format" not in entry:
+        raise DamageError(f"the journal '{path}' has no valid header; put back a copy, or start over with --restart")
+    if entry["format"] != FORMAT:
+        raise DamageError(f"the journal '{path}' has format {entry['format']!r}; this batchkit knows format {FORMAT}")
+    return Header(entry["job"], entry["shard"], Span(*entry["span"]))
+
+
+def _holds_proof(rest: bytes) -> bool:
+    """Tell whether valid lines follow a wrong one: then the file was damaged, not just cut short."""
+    return any(_proved(line) for line in rest.split(b"\n"))
+
+
+def last(path: str) -> Checkpoint | None:
+    """Return the newest proved commit, for looking only; `None` if there is none yet."""
+    past = read(path)
+    return past[len(past) - 1] if len(past) else None
+
+
+class Journal:
+    """The journal of a shard at work.
+
+    A commit survives a killed process when `append` returns, and a power cut when `sync` has returned.
+    """
+
+    def __init__(self, path: str, header: Header, base: Checkpoint | None) -> None:
+        """Begin a new journal at `path` with `base` as its first commit; durable on return."""
+        self.path = path
+        self._header = header
+        self._file = self._begin(base)
+
+    def _begin(self, base: Checkpoint | None) -> files.AppendFile:
+        lines = self._header.line() + (b"" if base is None else _encode_checkpoint(base))
+        files.replace(self.path, lines)
+        file = files.AppendFile(self.path, len(lines))
+        file.synced = len(lines)
+        self._base_length = len(lines)
+        return file
+
+    def append(self, point: Checkpoint) -> None:
+        """Commit: the one line that moves progress."""
+        self._file.append(_encode_checkpoint(point))
+
+    @property
+    def full(self) -> bool:
+        """Whether the journal is due for `renew`."""
+        return self._file.length > COMPACT_AT
+
+    def sync(self) -> None:
+        """Make every commit so far durable on return."""
+        self._file.sync()
+
+    def renew(self) -> None:
+        """Move the past out of the way and go on in a new journal; the outputs must have been synced before."""
+        if self._file.length == self._base_length:
+            return
+        self.sync()
+        past = read(self.path)
+        archive(self.path, past, len(past) - 1)
+        self._file.close()
+        self._file = self._begin(past[len(past) - 1])
+
+    def close(self) -> None:
+        """Close the file; syncs nothing."""
+        self._file.close()
+
+
+class NoJournal:
+    """The journal of a job that leaves nothing on disk."""
+
+    full = False
+
+    def append(self, point: Checkpoint) -> None:
+        """Forget the commit."""
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def renew(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def archive(path: str, past: Past, index: int) -> None:
+    """Keep the commits up to `index` as history; named by the first, so that a repeated attempt replaces itself."""
+    if index < 1:
+        return  # the base record alone stands in the history of the journal before
+    stem = path.removesuffix(".jsonl")
+    files.replace(f"{stem}.history-{past[0].seq}.jsonl", past.bytes_until(index))

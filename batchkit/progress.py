@@ -1,0 +1,143 @@
+"""What a person sees while a job works: a bar on a terminal or in a notebook, now and then a line otherwise.
+
+The share done comes from the reader's units (bytes of files, items of lists), so nothing is counted beforehand. After
+a resume the bar starts where the job is; rates count this run only.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from batchkit.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TextIO
+
+MODES = ("auto", "bar", "log", "none")
+FIRST_LOOK = 0.4
+"""Seconds before anything is shown: shorter runs need neither a bar nor the 40 ms of importing one."""
+
+BAR_EVERY = 0.1
+LOG_EVERY = (5.0, 30.0)
+"""Seconds before the first line and between the later ones."""
+
+
+class Progress:
+    """Shows how far a run is.
+
+    name: the job's. total: extent of the whole job in `unit`s ("B" or "items"), `None` while unknown. at: extent done
+    before this run. items: items done before this run.
+    """
+
+    def __init__(  # noqa: PLR0913  # keyword-only facts of one run
+        self,
+        mode: str,
+        *,
+        name: str,
+        unit: str,
+        total: int | None,
+        at: int,
+        items: int,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Show nothing yet. Raises `UsageError` for an unknown mode."""
+        if mode not in MODES:
+            raise UsageError(f"progress is {mode!r}; give one of {', '.join(MODES)}")
+        self._stream = sys.stderr if stream is None else stream
+        self._mode = _chosen(self._stream) if mode == "auto" else mode
+        self._name, self._unit, self._total = name, unit, total
+        self._at_first, self._items_first = at, items
+        self._clock = clock
+        self._begun = clock()
+        self._next = self._begun + {"bar": FIRST_LOOK, "log": LOG_EVERY[0]}.get(self._mode, float("inf"))
+        self._bar: Any = None
+
+    def due(self) -> bool:
+        """Tell whether something is to be shown now; cheap enough to be asked after every batch."""
+        return self._clock() >= self._next
+
+    def show(self, at: int, items: int) -> None:
+        """Show that `at` units and `items` items of the job are done."""
+        now = self._clock()
+        if self._mode == "bar":
+            self._next = now + BAR_EVERY
+            self._show_bar(at, items, now)
+        elif self._mode == "log":
+            self._next = now + LOG_EVERY[1]
+            self.say(self._line(at, items, now))
+
+    def _show_bar(self, at: int, items: int, now: float) -> None:
+        if self._bar is None:
+            self._bar = self._make_bar()
+        self._bar.set_postfix_str(f"{items:,} items, {self._rate(items, now):,.0f}/s", refresh=False)
+        self._bar.update(at - self._bar.n)
+
+    def _make_bar(self) -> Any:
+        if _in_notebook():
+            from tqdm.notebook import tqdm  # noqa: PLC0415  # 60 ms, and only long runs show a bar
+        else:
+            from tqdm import tqdm  # type: ignore[assignment]  # noqa: PLC0415
+        bar = tqdm(
+            desc=self._name,
+            total=self._total,
+            initial=self._at_first,
+            unit="B" if self._unit == "B" else " items",
+            unit_scale=True,
+            file=self._stream if not _in_notebook() else None,
+            mininterval=0,
+            miniters=0,
+            dynamic_ncols=True,
+            bar_format=None if self._total is None else "{desc}: {percentage:3.0f}%|{bar}| {postfix} {remaining} left",
+        )
+        bar.start_t -= self._clock() - self._begun
+        return bar
+
+    def _rate(self, items: int, now: float) -> float:
+        return (items - self._items_first) / max(now - self._begun, 1e-9)
+
+    def _line(self, at: int, items: int, now: float) -> str:
+        parts = [f"{items:,} items done", f"{self._rate(items, now):,.0f}/s"]
+        speed = (at - self._at_first) / max(now - self._begun, 1e-9)
+        if self._total:
+            parts.insert(0, f"{at / self._total:.0%}")
+            if speed > 0:
+                parts.append(f"about {duration((self._total - at) / speed)} left")
+        return f"{self._name}: {', '.join(parts)}"
+
+    def say(self, text: str) -> None:
+        """Write a line for people, beside the bar if there is one; nothing if progress is off."""
+        if self._mode == "none":
+            return
+        if self._bar is None:
+            print(text, file=self._stream, flush=True)
+        else:
+            self._bar.write(text, file=self._stream)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _chosen(stream: TextIO) -> str:
+    return "bar" if _in_notebook() or stream.isatty() else "log"
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    running = shell.get_ipython() if shell is not None else None
+    return type(running).__name__ == "ZMQInteractiveShell"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people write them: `4.2s`, `3m 05s`, `2h 10m`."""
+    if seconds < 60:  # noqa: PLR2004  # seconds of a minute
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004  # minutes of an hour
+        return f"{minutes}m {rest:02d}s"
+    return f"{minutes // 60}h {minutes % 60:02d}m"

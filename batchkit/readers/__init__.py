@@ -1,0 +1,1 @@
+"""Restartable sources of items: one module per kind, `base` is the seam."""

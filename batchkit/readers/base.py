@@ -1,0 +1,86 @@
+"""The seam of the readers: what the rest of batchkit asks of a source of items."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+from zlib import crc32
+
+from batchkit.model import Batch, Cursor, Item, Span, Verdict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Reader(Protocol):
+    """A restartable source of items.
+
+    Holds paths or objects, never open handles, so that it may be sent to a worker. Coordinates are JSON values of its
+    own; nobody else looks into them.
+
+    name: a short word for default job names and messages.
+    unit: what `extent` counts: "B" or "items".
+    restartable: whether the same reader can be read from any cursor again; else `read` may be called once.
+    durable: whether the source outlives the process, so that a job over it is worth keeping.
+    """
+
+    name: str
+    unit: str
+    restartable: bool
+    durable: bool
+
+    def identity(self) -> Any:
+        """Return the JSON value by which a job's definition knows this source: paths and options, no content."""
+
+    def fingerprint(self) -> Any:
+        """Return a JSON value by which `check` knows the content again. Raises `SourceError`."""
+
+    def whole(self) -> Span:
+        """Return the span of all items there are now; `stop=None` if the end is unknown."""
+
+    def read(self, span: Span, batch_size: int) -> Iterator[Batch]:
+        """Yield the batches of `span`, each of at most `batch_size` items, in order.
+
+        A batch may be shorter (a byte bound, the end of a file, a fault behind it). Raises `SourceError` where the
+        source cannot be read further; all whole items before that place have been yielded.
+        """
+
+    def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:
+        """Tell whether the source is the one `fingerprint` was taken of and `cursor` was reached in.
+
+        proof: of what was consumed before `cursor`; `None` if nothing was. Costs O(1) in the number of items.
+        """
+
+    def extent(self, span: Span) -> int | None:
+        """Return the size of a span in `unit`s without reading it; `None` if it cannot be known."""
+
+    def describe(self, cursor: Cursor) -> str:
+        """Return a position for people, such as `'items.txt' line 12 (byte 345)`."""
+
+
+class IndexBatch(Batch):
+    """A batch whose coordinates are the indexes of its items."""
+
+    __slots__ = ()
+
+    def __init__(self, items: list[Item], start: int) -> None:
+        """Number the items from `start`."""
+        self.items = items
+        self.start = start
+        self.stop = start + len(items)
+        self.proof = proof_of_item(items[-1])
+        self.unreadable = {}
+
+    def split(self, count: int) -> tuple[Batch, Batch]:
+        """Return the first `count` items and the rest."""
+        return IndexBatch(self.items[:count], self.start), IndexBatch(self.items[count:], self.start + count)
+
+    def coordinate(self, index: int) -> int:
+        """Return the index of an item in the source."""
+        return int(self.start) + index
+
+
+def proof_of_item(item: Item) -> int:
+    """Return a digest of an in-memory item that is the same in every process."""
+    return crc32(json.dumps(item, default=lambda value: type(value).__name__, skipkeys=True).encode())

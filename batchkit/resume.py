@@ -1,0 +1,253 @@
+"""Opening a job: begin it, go on with it, or refuse. The steps are those of the durability protocol, in its order."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from batchkit import files, journal
+from batchkit.errors import DamageError, DefinitionChanged, InputChanged
+from batchkit.job import Manifest, new_manifest
+from batchkit.model import Span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.job import JobDirectory
+    from batchkit.model import Checkpoint, Cursor
+    from batchkit.readers.base import Reader
+    from batchkit.writers.base import Output, Writer
+
+    Say = Callable[[str], None]
+    MakeOutput = Callable[[str], Output]
+    """Makes the output for a job uuid."""
+
+
+class Wishes(NamedTuple):
+    """What the caller of this run asks for where a job exists already."""
+
+    restart: bool = False
+    overwrite: bool = False
+    on_input_change: str = "stop"
+
+
+class ShardState(NamedTuple):
+    """A shard as recovery found it.
+
+    past: its proved journal; chosen: the index in it of the last commit whose results are there, -1 for none.
+    """
+
+    number: int
+    span: Span
+    past: journal.Past
+    chosen: int
+
+    @property
+    def base(self) -> Checkpoint | None:
+        """The commit from which to go on; `None`: from the beginning."""
+        return self.past[self.chosen] if self.chosen >= 0 else None
+
+    @property
+    def cursor(self) -> Cursor:
+        """The coordinate of the first item not yet committed."""
+        base = self.base
+        return self.span.start if base is None else base.stop
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left of its span."""
+        base = self.base
+        return base is not None and base.end
+
+
+class OpenJob(NamedTuple):
+    """A job that is ready to be worked on."""
+
+    manifest: Manifest
+    output: Output
+    shards: list[ShardState]
+    frozen: int
+
+
+def open_job(  # noqa: PLR0913  # keyword-only
+    job: JobDirectory, *, reader: Reader, definition: dict[str, Any], make_output: MakeOutput, wishes: Wishes, say: Say
+) -> OpenJob:
+    """Begin the job or find where it stands; call it under the job's lock.
+
+    Durable on return. Raises `ChangedError` and leaves everything as it is where going on would mix two jobs.
+    """
+    job.clean()
+    manifest = job.load()
+    if manifest is not None and not wishes.restart:
+        _refuse_other_definition(job.name, manifest.definition, definition)
+    if manifest is None or wishes.restart or not manifest.ready:
+        return _begin(job, manifest, reader, definition, make_output, wishes)
+    output = make_output(manifest.job)
+    last = job.publish_log(manifest.job).last() or {}
+    done = last if last.get("state") == "done" else last.get("done")
+    frozen = last["shards"] if last.get("state") == "finishing" else done["shards"] if done else 0
+    shards = [recover(job, manifest, number, output, frozen, say) for number in range(len(manifest.plan))]
+    opened = OpenJob(manifest, output, shards, frozen)
+    opened = _checked(job, opened, reader, wishes, say)
+    if opened is None:
+        return _begin(job, manifest, reader, definition, make_output, wishes)
+    if done and all(shard.ended for shard in opened.shards) and len(opened.shards) == done["shards"]:
+        output.verify(done)
+        output.remove_parts()
+    return opened
+
+
+def _refuse_other_definition(name: str, was: dict[str, Any], now: dict[str, Any]) -> None:
+    for key in sorted(was.keys() | now.keys()):
+        if was.get(key) != now.get(key):
+            raise DefinitionChanged(
+                f"the job '{name}' was begun with another {key} ({_short(was.get(key))}, now {_short(now.get(key))}); "
+                "give another --job NAME, or start over with --restart"
+            )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict) and "sources" in value:
+        plain = {"delimiter": "\n", "skip_blank": False}
+        options = [f"{key}={value[key]!r}" for key, usual in plain.items() if value[key] != usual]
+        value = " ".join([*value["sources"], *options])
+    text = str(value)
+    return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004  # one line of a terminal or two
+
+
+def _begin(  # noqa: PLR0913, PLR0917
+    job: JobDirectory,
+    earlier: Manifest | None,
+    reader: Reader,
+    definition: dict[str, Any],
+    make_output: MakeOutput,
+    wishes: Wishes,
+) -> OpenJob:
+    """Write the manifest of a new job: from here on it owns its output's name."""
+    path = make_output("").path
+    if earlier is not None and earlier.output != path:
+        earlier = None
+    manifest = new_manifest(
+        name=job.name,
+        definition=definition,
+        fingerprint=reader.fingerprint(),
+        output=path,
+        replace=wishes.overwrite or (earlier is not None and job.may_replace(earlier)),
+        plan=[reader.whole()],
+    )
+    output = make_output(manifest.job)
+    output.refuse_foreign(replace=manifest.replace, ours=None if earlier is None else earlier.job)
+    job.save(manifest)
+    return _create(job, manifest, output)
+
+
+def _create(job: JobDirectory, manifest: Manifest, output: Output) -> OpenJob:
+    """Make journals and parts, over whatever an interrupted attempt or an earlier start left."""
+    shards = [_new_shard(job, manifest, number) for number in range(len(manifest.plan))]
+    output.prepare(range(len(shards)), afresh=True)
+    manifest = manifest._replace(ready=True)
+    job.save(manifest)
+    return OpenJob(manifest, output, shards, frozen=0)
+
+
+def _new_shard(job: JobDirectory, manifest: Manifest, number: int) -> ShardState:
+    span = manifest.plan[number]
+    header = journal.Header(manifest.job, number, span)
+    journal.Journal(job.shard_path(number), header, None).close()
+    return ShardState(number, span, journal.Past(header, [], broken=False), -1)
+
+
+def recover(  # noqa: PLR0913, PLR0917
+    job: JobDirectory, manifest: Manifest, number: int, output: Output, frozen: int, say: Say
+) -> ShardState:
+    """Find the last commit of a shard whose results are really there; changes nothing but what was found damaged."""
+    path = job.shard_path(number)
+    past = journal.read(path)
+    if past.header.job != manifest.job:
+        raise DamageError(f"the journal '{path}' belongs to another start of the job; --restart starts over")
+    files.sync_file(path)
+    files.sync_directory(os.path.dirname(path))
+    if past.broken:
+        files.replace(path + ".broken", files.read_bytes(path) or b"")
+        say(f"the journal '{path}' is damaged; going on from its last sound commit, a copy is kept as .broken")
+    chosen = len(past) - 1
+    if number >= frozen:
+        chosen = output.writer(number, frozen=frozen).intact(_Marks(past))
+    return ShardState(number, manifest.plan[number], past, chosen)
+
+
+class _Marks:
+    """The marks of a journal's commits, decoded one by one."""
+
+    def __init__(self, past: journal.Past) -> None:
+        self._past = past
+
+    def __len__(self) -> int:
+        return len(self._past)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._past[index].mark
+
+
+def _checked(job: JobDirectory, opened: OpenJob, reader: Reader, wishes: Wishes, say: Say) -> OpenJob | None:
+    """Compare the input with the one the job began with; `None`: start over."""
+    manifest = opened.manifest
+    appended = False
+    for shard in opened.shards:
+        base = shard.base
+        verdict = reader.check(manifest.fingerprint, shard.cursor, None if base is None else base.proof)
+        if verdict.kind == "changed":
+            if wishes.on_input_change == "restart":
+                say(f"the input changed: {verdict.why}; starting over")
+                return None
+            if wishes.on_input_change == "stop":
+                raise InputChanged(
+                    f"the input of the job '{manifest.name}' changed: {verdict.why}; "
+                    "start over with --restart, or go on all the same with --on-input-change continue"
+                )
+            say(f"the input changed: {verdict.why}; going on at the cursor all the same")
+            return _extended(job, opened, reader)
+        appended = appended or verdict.kind == "appended"
+    return _extended(job, opened, reader) if appended else opened
+
+
+def _extended(job: JobDirectory, opened: OpenJob, reader: Reader) -> OpenJob:
+    """Take what the input has now behind the plan: into the last shard, or into a new one if that is at its end."""
+    manifest, shards = opened.manifest, list(opened.shards)
+    stop = reader.whole().stop
+    last = shards[-1]
+    plan = list(manifest.plan)
+    if not last.ended:
+        if stop is not None and _beyond(reader, last.cursor, stop):
+            raise InputChanged(f"the input ends before the cursor of the job '{manifest.name}'; --restart starts over")
+        plan[-1] = Span(last.span.start, stop)
+        shards[-1] = last._replace(span=plan[-1])
+    elif stop is None or (last.cursor != stop and not _beyond(reader, last.cursor, stop)):
+        plan.append(Span(last.cursor, stop))
+    manifest = manifest._replace(plan=plan, fingerprint=reader.fingerprint())
+    for number in range(len(shards), len(plan)):
+        shards.append(_new_shard(job, manifest, number))
+        opened.output.prepare([number], afresh=False)
+    job.save(manifest)
+    return opened._replace(manifest=manifest, shards=shards)
+
+
+def _beyond(reader: Reader, cursor: Cursor, stop: Cursor) -> bool:
+    """Tell whether the cursor lies behind the end of the input."""
+    with suppress(IndexError):  # the file that the cursor names is gone
+        return (reader.extent(Span(cursor, stop)) or 0) < 0
+    return True
+
+
+def reopen(job: JobDirectory, shard: ShardState, uuid: str, writer: Writer) -> tuple[journal.Journal, Checkpoint | None]:
+    """Cut the shard's output to its chosen commit and begin a new journal with that; durable on return."""
+    base = shard.base
+    writer.open(None if base is None else base.mark)
+    path = job.shard_path(shard.number)
+    journal.archive(path, shard.past, shard.chosen)
+    mark = writer.mark()
+    if base is not None:
+        base = base._replace(mark=mark)
+    return journal.Journal(path, journal.Header(uuid, shard.number, shard.span), base), base

@@ -1,0 +1,275 @@
+"""One run of a job, from opening to publishing."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import time
+from contextlib import ExitStack, closing
+from typing import Any, NamedTuple
+
+from batchkit.calling import Caller, Identity, name_of
+from batchkit.errors import BatchkitError, UsageError
+from batchkit.journal import NoJournal
+from batchkit.model import Checkpoint
+from batchkit.processor import Processor
+from batchkit.progress import Progress
+from batchkit.result import Result, reason_for_people
+from batchkit.resume import ShardState, open_job, reopen
+from batchkit.tally import Tally
+from batchkit.writers.memory import MemoryOutput
+from batchkit.writers.output import FileOutput
+from batchkit.writers.stdout import OutputClosed, StdoutOutput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from batchkit.budget import Budget
+    from batchkit.job import JobDirectory, Manifest
+    from batchkit.journal import Journal
+    from batchkit.model import Span
+    from batchkit.readers.base import Reader
+    from batchkit.resume import OpenJob, Wishes
+    from batchkit.writers.base import Output, Writer
+
+STDOUT = "-"
+
+
+class Work(NamedTuple):
+    """What is to be done, and how: the caller's part of a run.
+
+    output: a path, "-" for standard output, `None` for the job's own directory. sync_interval: seconds or `None`.
+    """
+
+    reader: Reader
+    function: Callable[..., Any] | None
+    batched: bool
+    batch_size: int
+    output: str | None
+    sync_interval: float | None
+    budget: Budget
+    progress: str
+    begun: float
+
+    def default_name(self) -> str | None:
+        """Return `stem-function`; `None` for a source in memory whose results stay there too."""
+        if not self.reader.durable and self.output is None:
+            return None
+        parts = [self.reader.name, name_of(self.function)]
+        name = re.sub(r"[^\w.-]+", "-", "-".join(part for part in parts if part)).strip("-.")
+        return name or "job"
+
+
+def in_memory(work: Work) -> Result:
+    """Run without leaving anything on disk."""
+    output = MemoryOutput()
+    span = work.reader.whole()
+    run = _Run(work, "memory", 1, Tally(work.reader, [span], [None]))
+    with closing(run), closing(run.caller("memory")) as caller:
+        ended = run.work(0, span, None, output.writer(0, frozen=0), NoJournal(), caller)
+    return run.result(None, output, lambda: iter(output.results), completed=ended)
+
+
+def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
+    """Run under the job's lock, and record the run's beginning and end."""
+    job.make()
+    with job.locked():
+        number = sum("start" in entry for entry in job.runs()) + 1
+        job.record_run({"run": number, "start": time.time(), "pid": os.getpid()})
+        end: dict[str, Any] = {"status": "failed", "reason": "interrupted"}
+        try:
+            result = _open_and_work(work, job, wishes, number)
+            end = {"status": result.status, "reason": result.reason, "done": result.done, "new": result.new}
+        except BatchkitError as error:
+            end = {"status": "failed", "reason": str(error)}
+            raise
+        finally:
+            seconds = round(time.monotonic() - work.begun, 3)
+            job.record_run({"run": number, "end": time.time(), **end, "seconds": seconds})
+        return result
+
+
+def _open_and_work(work: Work, job: JobDirectory, wishes: Wishes, number: int) -> Result:
+    path = _output_path(work, job)
+    definition = {
+        "source": work.reader.identity(),
+        "function": name_of(work.function),
+        "batched": work.batched,
+        "output": path,
+    }
+    say = _say if work.progress != "none" else _say_nothing
+    opened = open_job(
+        job,
+        reader=work.reader,
+        definition=definition,
+        make_output=lambda uuid: StdoutOutput() if path == STDOUT else FileOutput(path, uuid, job.path),
+        wishes=wishes,
+        say=say,
+    )
+    shards = opened.shards
+    run = _Run(work, job.name, number, Tally(work.reader, [s.span for s in shards], [s.base for s in shards]))
+    _refuse_lost_beginning(opened, run.before)
+    with closing(run):
+        completed = run.work_on(job, opened) and run.publish(job, opened)
+    return run.result(job.name, opened.output, lambda: stored(job), completed=completed)
+
+
+def _say(text: str) -> None:
+    print(f"batchkit: {text}", file=sys.stderr, flush=True)
+
+
+def _say_nothing(_text: str) -> None:
+    pass
+
+
+def _output_path(work: Work, job: JobDirectory) -> str:
+    if work.output == STDOUT:
+        return STDOUT
+    return os.path.join(job.path, "results.jsonl") if work.output is None else os.path.realpath(work.output)
+
+
+def _refuse_lost_beginning(opened: OpenJob, done: int) -> None:
+    """A paused job whose standard output is a new, empty file would leave the first results out of it."""
+    if not isinstance(opened.output, StdoutOutput) or not done or all(shard.ended for shard in opened.shards):
+        return
+    facts = os.fstat(sys.stdout.fileno())
+    if stat.S_ISREG(facts.st_mode) and facts.st_size == 0:
+        raise UsageError(
+            f"standard output is an empty file, but {done:,} items were printed by earlier runs; "
+            "append with >>, write with -o FILE, or start over with --restart"
+        )
+
+
+class _Run:
+    """The loop over the shards, with what they share."""
+
+    def __init__(self, work: Work, name: str, number: int, tally: Tally) -> None:
+        self._work = work
+        self._name = name
+        self._number = number
+        self._tally = tally
+        self.before = tally.done
+        self._progress = Progress(
+            work.progress,
+            name=name,
+            unit=work.reader.unit,
+            total=tally.total,
+            at=tally.at,
+            items=tally.done,
+        )
+
+    def close(self) -> None:
+        """Leave the progress bar as it stands."""
+        self._progress.close()
+
+    def caller(self, uuid: str) -> Caller:
+        """Make the function ready."""
+        return Caller(self._work.function, batched=self._work.batched, identity=Identity(self._name, uuid, 0))
+
+    def work_on(self, job: JobDirectory, opened: OpenJob) -> bool:
+        """Work through the unfinished shards in order; return whether all are at their end."""
+        left = [shard for shard in opened.shards if not shard.ended]
+        if not left:
+            return True
+        with closing(self.caller(opened.manifest.job)) as caller:
+            return all(self._work_on_shard(job, opened, shard, caller) for shard in left)
+
+    def _work_on_shard(self, job: JobDirectory, opened: OpenJob, shard: ShardState, caller: Caller) -> bool:
+        with ExitStack() as stack:
+            stack.enter_context(job.shard_locked(shard.number))
+            writer = opened.output.writer(shard.number, frozen=opened.frozen)
+            stack.callback(writer.close)
+            journal, base = reopen(job, shard, opened.manifest.job, writer)
+            stack.callback(journal.close)
+            ended = self.work(shard.number, shard.span, base, writer, journal, caller)
+            journal.renew()  # so that the next run need not read what this one committed
+            return ended
+
+    def work(  # noqa: PLR0913, PLR0917
+        self,
+        shard: int,
+        span: Span,
+        base: Checkpoint | None,
+        writer: Writer,
+        journal: Journal | NoJournal,
+        caller: Caller,
+    ) -> bool:
+        """Run the loop over one shard; return whether it is at its end."""
+        work, tally, progress = self._work, self._tally, self._progress
+
+        def tell(point: Checkpoint) -> None:
+            tally.put(shard, point)
+            if progress.due():
+                progress.show(tally.at, tally.done)
+
+        start = base or Checkpoint(0, span.start, span.start, 0, 0, 0, 0, None, 0, 0.0, 0.0)
+        caller.identity = caller.identity._replace(shard=shard)
+        processor = Processor(
+            reader=work.reader,
+            span=span,
+            base=start._replace(run=self._number),
+            batch_size=work.batch_size,
+            caller=caller,
+            writer=writer,
+            journal=journal,
+            budget=work.budget,
+            tell=tell,
+            sync_interval=work.sync_interval,
+        )
+        try:
+            with work.budget.watched():
+                return processor.run().end
+        except OutputClosed:
+            work.budget.stop("output")
+            processor.sync()
+            return False
+
+    def publish(self, job: JobDirectory, opened: OpenJob) -> bool:
+        """Make the output appear; return whether it has."""
+        log = job.publish_log(opened.manifest.job)
+        marks = [point.mark for point in self._tally.points if point is not None]
+        return opened.output.publish(marks, log, self._work.budget.go_on)
+
+    def result(
+        self, name: str | None, output: Output, read: Callable[[], Iterator[Any]], *, completed: bool
+    ) -> Result:
+        """Sum up."""
+        tally, work = self._tally, self._work
+        items = tally.done + tally.failed + tally.skipped
+        counted = tally.total if work.reader.unit == "items" else None
+        return Result(
+            job=name,
+            status="completed" if completed else "paused",
+            reason=None if completed else reason_for_people(work.budget.reason),
+            done=tally.done,
+            failed=tally.failed,
+            skipped=tally.skipped,
+            total=items if completed else counted,
+            share=1.0 if completed else tally.share,
+            new=tally.done - self.before,
+            seconds=time.monotonic() - work.begun,
+            output=output.path,
+            read=read,
+        )
+
+
+def stored(job: JobDirectory) -> Iterator[Any]:
+    """Yield what the runs of a job have stored so far, in input order. Raises `UsageError` if it was printed."""
+    manifest = job.load()
+    if manifest is None:
+        raise UsageError(f"there is no job '{job.name}' in '{job.state_dir}'")
+    output = output_of(job, manifest)
+    if output is None:
+        raise UsageError(f"the results of the job '{job.name}' went to standard output; they are not kept")
+    last = job.publish_log(manifest.job).last() or {}
+    done = last if last.get("state") == "done" else last.get("done")
+    points = job.commits(manifest)
+    return output.stored([None if point is None else point.mark for point in points], done)
+
+
+def output_of(job: JobDirectory, manifest: Manifest) -> FileOutput | None:
+    """Return the output of a job that exists; `None` for standard output."""
+    return None if manifest.output is None else FileOutput(manifest.output, manifest.job, job.path)

@@ -1,0 +1,65 @@
+"""How far a job is: its shards' newest checkpoints added up."""
+
+from __future__ import annotations
+
+from batchkit.model import Checkpoint, Span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchkit.readers.base import Reader
+
+
+class Tally:
+    """Counts over all shards of a job.
+
+    total: extent of the job in the reader's units; `None` while unknown.
+    """
+
+    def __init__(self, reader: Reader, spans: Sequence[Span], points: Sequence[Checkpoint | None]) -> None:
+        """Begin with the checkpoints that the shards have; `None`: no commit yet."""
+        self._reader = reader
+        self._spans = list(spans)
+        self._points = list(points)
+        extents = [reader.extent(span) for span in spans]
+        self.total = None if None in extents else sum(extent or 0 for extent in extents)
+
+    def put(self, shard: int, point: Checkpoint) -> None:
+        """Take the newest checkpoint of a shard."""
+        self._points[shard] = point
+
+    @property
+    def points(self) -> list[Checkpoint | None]:
+        """The newest checkpoint of each shard."""
+        return list(self._points)
+
+    @property
+    def done(self) -> int:
+        """Items done."""
+        return sum(point.done for point in self._points if point is not None)
+
+    @property
+    def failed(self) -> int:
+        """Items that failed for good."""
+        return sum(point.failed for point in self._points if point is not None)
+
+    @property
+    def skipped(self) -> int:
+        """Items dropped on purpose."""
+        return sum(point.skipped for point in self._points if point is not None)
+
+    @property
+    def at(self) -> int:
+        """Extent done, in the reader's units."""
+        covered = (
+            self._reader.extent(Span(span.start, point.stop))
+            for span, point in zip(self._spans, self._points, strict=True)
+            if point is not None
+        )
+        return sum(extent or 0 for extent in covered)
+
+    @property
+    def share(self) -> float | None:
+        """Share of the input done, 0 to 1; `None` if unknown."""
+        return self.at / self.total if self.total else None

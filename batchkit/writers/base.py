@@ -1,0 +1,98 @@
+"""The seam of the writers: what the rest of batchkit asks of a place for results.
+
+An `Output` is the job's: it owns a name, and publishes. A `Writer` is one shard's: it stores, and knows what it has.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from batchkit.model import Mark
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class ResultError(Exception):
+    """A result that the output cannot hold. Nothing of the batch was written.
+
+    index: its place among the results; why: for people.
+    """
+
+    def __init__(self, index: int, why: str) -> None:
+        """Keep both."""
+        super().__init__(index, why)
+        self.index = index
+        self.why = why
+
+
+class Writer(Protocol):
+    """Stores the results of one shard; states in its docstring whether exactly once or at least once."""
+
+    def intact(self, marks: Sequence[Mark]) -> int:
+        """Return the index of the last of a shard's consecutive marks whose results are really there; -1: none.
+
+        Changes nothing. Raises `DamageError` if what was known to be on disk is gone.
+        """
+
+    def open(self, mark: Mark | None) -> None:
+        """Get ready to write behind `mark`, dropping what lies past it; `None`: from the beginning. Durable."""
+
+    def write(self, results: Sequence[Any]) -> None:
+        """Store the results of a batch. Raises `ResultError` before writing anything, `StorageError` later."""
+
+    def mark(self) -> Mark:
+        """Return how far results are stored; called once after each `write`, for the commit that covers it."""
+
+    def sync(self) -> None:
+        """Make what was written durable."""
+
+    def close(self) -> None:
+        """Let go of what `open` took; syncs nothing."""
+
+
+class PublishLog(Protocol):
+    """The job's durable log of publishing."""
+
+    def last(self) -> dict[str, Any] | None:
+        """Return the newest entry; `None` if there is none."""
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """Append an entry; durable on return."""
+
+
+class Output(Protocol):
+    """The place where a job's results end up.
+
+    path: the file they will stand in; `None` if they are kept nowhere that has a name.
+    promise: "exactly once" or "at least once".
+    """
+
+    path: str | None
+
+    promise: str
+
+    def refuse_foreign(self, *, replace: bool, ours: str | None) -> None:
+        """Raise `UsageError` if the name is taken by a file or by another job's parts, and `replace` does not allow it.
+
+        ours: the uuid that this job had before it started over; `None` if it is new.
+        """
+
+    def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
+        """Make empty parts for new shards, `afresh`: dropping all parts there are; durable on return."""
+
+    def writer(self, shard: int, *, frozen: int) -> Writer:
+        """Return the writer of a shard; the first `frozen` shards are published and have no part any more."""
+
+    def publish(self, marks: Sequence[Mark], log: PublishLog, keep_going: Callable[[], bool]) -> bool:
+        """Make the results appear under `path`, whole; `False` if `keep_going` ended it: call again to go on.
+
+        marks: where the shards ended, in order.
+        """
+
+    def verify(self, done: dict[str, Any]) -> None:
+        """Raise `OutputChanged` if the published file is not as the log's `done` entry says."""
+
+    def remove_parts(self) -> None:
+        """Remove what is not published; a published file stays."""

@@ -1,0 +1,71 @@
+"""Results kept in memory, for jobs that leave nothing on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from batchkit.writers.base import PublishLog
+
+
+class MemoryOutput:
+    """A list; exactly once within the process, gone with it."""
+
+    path = None
+    promise = "exactly once"
+
+    def __init__(self) -> None:
+        """Begin with an empty list."""
+        self.results: list[Any] = []
+
+    def refuse_foreign(self, *, replace: bool, ours: str | None) -> None:
+        """Accept: nobody else knows the list."""
+
+    def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
+        """Do nothing."""
+
+    def writer(self, shard: int, *, frozen: int) -> MemoryWriter:  # noqa: ARG002  # the seam's
+        """Return a writer that appends to the list."""
+        return MemoryWriter(self.results)
+
+    def publish(self, marks: Sequence[Any], log: PublishLog, keep_going: Callable[[], bool]) -> bool:  # noqa: ARG002
+        """Do nothing: the list is there."""
+        return True
+
+    def verify(self, done: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def remove_parts(self) -> None:
+        """Do nothing."""
+
+
+class MemoryWriter:
+    """Appends to a list."""
+
+    def __init__(self, results: list[Any]) -> None:
+        """Append to `results`."""
+        self._results = results
+
+    def intact(self, marks: Sequence[Any]) -> int:
+        """Return the last: there is no earlier process to doubt."""
+        return len(marks) - 1
+
+    def open(self, mark: int | None) -> None:
+        """Do nothing."""
+
+    def write(self, results: Sequence[Any]) -> None:
+        """Append what is not `None`."""
+        self._results.extend(result for result in results if result is not None)
+
+    def mark(self) -> int:
+        """Return the number of results."""
+        return len(self._results)
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""

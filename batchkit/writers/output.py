@@ -1,0 +1,251 @@
+"""A file as a job's output: parts while the job works, one whole file when it is done.
+
+    results.jsonl.parts/owner      whose parts these are, JSON: {"format": 1, "job": "<uuid>", "state": "<directory>"}
+    results.jsonl.parts/00000      the part of shard 0, and so on
+    results.jsonl.parts/joined     published results with new parts behind them, until renamed
+
+Publishing appends parts 1… to part 0 and renames that to the output's name; results that come later (the input grew)
+are appended to a copy, which then replaces the published file whole. The log (`publish.jsonl` in the job's directory)
+holds `{"state": "joining", "shards", "offset"}` at synced offsets, `{"state": "finishing", "shards", "size", "from"}`
+before the rename and `{"state": "done", "shards", "size", "mtime_ns", "tail"}` after it. A crash anywhere between
+repeats only what the log does not cover.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from batchkit import files
+from batchkit.errors import DamageError, OutputChanged, UsageError
+from batchkit.writers import formats
+from batchkit.writers.lines import LineWriter, head
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TextIO
+
+    from batchkit.writers.base import PublishLog
+
+OWNER_FORMAT = 1
+_COPY = 1 << 20
+_SYNC_EVERY = 64 << 20
+_TAIL = 4096
+
+
+class _Piece(NamedTuple):
+    """Bytes `[start, stop)` of a file, to be appended."""
+
+    path: str
+    start: int
+    stop: int
+
+
+class FileOutput:
+    """Results in one text, JSONL or CSV file, each stored exactly once."""
+
+    promise = "exactly once"
+
+    def __init__(self, path: str, job: str, state: str) -> None:
+        """Write to `path` (absolute, links resolved) for the job with the uuid `job` and the directory `state`.
+
+        Raises `UsageError` for a path that cannot be written.
+        """
+        self.path = path
+        self._parts = path + ".parts"
+        self._job = job
+        self._state = state
+        formats.for_path(path)
+        if os.path.isdir(path):
+            raise UsageError(f"the output '{path}' is a directory; give a file in it")
+        directory = os.path.dirname(path)
+        if not os.path.isdir(directory) and directory != state:
+            raise UsageError(f"there is no directory '{directory}' for the output; run: mkdir -p '{directory}'")
+
+    def refuse_foreign(self, *, replace: bool, ours: str | None) -> None:
+        """Raise `UsageError` if another job is at work on the output, or if it exists and may not be replaced."""
+        owner = self._owner()
+        if owner is not None and owner["job"] not in {self._job, ours} and not replace:
+            raise UsageError(
+                f"the output '{self.path}' is being written by the job in '{owner['state']}'; "
+                "give another -o, or take it over with --overwrite"
+            )
+        if not replace and os.path.lexists(self.path):
+            raise UsageError(f"the output '{self.path}' exists and is not this job's; give another -o, or --overwrite")
+
+    def _owner(self) -> dict[str, Any] | None:
+        data = files.read_bytes(os.path.join(self._parts, "owner"))
+        if not data:
+            return None
+        owner: dict[str, Any] = json.loads(data)
+        if owner.get("format") != OWNER_FORMAT:
+            raise DamageError(f"'{self._parts}/owner' has format {owner.get('format')!r}, not {OWNER_FORMAT}")
+        return owner
+
+    def _part(self, shard: int) -> str:
+        return os.path.join(self._parts, f"{shard:05d}")
+
+    def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
+        """Make the parts directory ours, and the parts of new shards empty."""
+        if afresh:
+            files.remove_tree(self._parts)
+        files.make_directory(self._parts)
+        owner = {"format": OWNER_FORMAT, "job": self._job, "state": self._state}
+        files.replace(os.path.join(self._parts, "owner"), json.dumps(owner).encode() + b"\n")
+        for shard in shards:
+            files.AppendFile(self._part(shard), mode=files.SHARED).close()
+        files.sync_directory(self._parts)
+
+    def writer(self, shard: int, *, frozen: int) -> LineWriter:
+        """Return the writer of a shard's part."""
+        published = [self.path] if frozen else []
+        earlier = [*published, *map(self._part, range(frozen, shard))]
+        return LineWriter(self._part(shard), formats.for_path(self.path), earlier)
+
+    def publish(self, marks: Sequence[list[int]], log: PublishLog, keep_going: Callable[[], bool]) -> bool:
+        """Join the parts and rename; goes on where an earlier attempt ended."""
+        last = log.last() or {}
+        shards = len(marks)
+        if last.get("state") == "done" and last["shards"] == shards:
+            return True
+        if last.get("state") != "finishing" or last["shards"] != shards:
+            last = self._join(marks, last, log, keep_going)
+            if not last:
+                return False
+        self._finish(last, log)
+        return True
+
+    def _join(
+        self, marks: Sequence[list[int]], last: dict[str, Any], log: PublishLog, keep_going: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """Append the pieces to one file, sync it, log `finishing` and return that; empty: stopped before the end."""
+        shards = len(marks)
+        done = last if last.get("state") == "done" else last.get("done")
+        source, begun, pieces = self._pieces(marks, done)
+        total = begun + sum(piece.stop - piece.start for piece in pieces)
+        offset = begun
+        if last.get("state") == "joining" and last["shards"] == shards:
+            offset = max(begun, last["offset"])
+        target = files.AppendFile(source, offset, mode=files.SHARED)
+        target.synced = -1
+        try:
+            while target.length < total and keep_going():
+                stretch = min(total, target.length + _SYNC_EVERY)
+                while target.length < stretch and keep_going():
+                    target.append(_at(pieces, target.length - begun))
+                target.sync()
+                log.write({"state": "joining", "shards": shards, "offset": target.length, "done": done})
+            target.sync()
+        finally:
+            target.close()
+        if target.length < total:
+            return {}
+        files.sync_directory(self._parts)
+        finishing = {"state": "finishing", "shards": shards, "size": total, "from": source, "done": done}
+        log.write(finishing)
+        return finishing
+
+    def _pieces(self, marks: Sequence[list[int]], done: dict[str, Any] | None) -> tuple[str, int, list[_Piece]]:
+        """Return the file to join into, how much of it stands already, and what to append to it."""
+        frozen = done["shards"] if done else 0
+        if done:
+            self.verify(done)
+            source, begun, header = os.path.join(self._parts, "joined"), 0, bool(done["size"])
+            pieces = [_Piece(self.path, 0, done["size"])]
+        else:
+            source, begun, header = self._part(0), marks[0][0], bool(marks[0][0])
+            frozen, pieces = 1, []
+        form = formats.for_path(self.path)
+        for shard in range(frozen, len(marks)):
+            length = marks[shard][0]
+            if length:
+                start = form.header_length(head(self._part(shard))) if header else 0
+                pieces.append(_Piece(self._part(shard), start, length))
+                header = True
+        return source, begun, pieces
+
+    def _finish(self, finishing: dict[str, Any], log: PublishLog) -> None:
+        """Rename the joined file to the output's name and log it; repeats a rename that was cut short."""
+        source = finishing["from"]
+        if files.size(source) is not None:
+            files.rename(source, self.path)
+        elif files.size(self.path) != finishing["size"]:
+            raise DamageError(f"'{source}' is gone before it became '{self.path}'; --restart starts over")
+        facts = os.stat(self.path)
+        log.write(
+            {
+                "state": "done",
+                "shards": finishing["shards"],
+                "size": facts.st_size,
+                "mtime_ns": facts.st_mtime_ns,
+                "tail": self._tail(facts.st_size),
+            }
+        )
+        self.remove_parts()
+
+    def _tail(self, size: int) -> int:
+        with files.naming("read", self.path):
+            fd = files.kernel.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return crc32(files.kernel.pread(fd, _TAIL, max(0, size - _TAIL)))
+            finally:
+                files.kernel.close(fd)
+
+    def verify(self, done: dict[str, Any]) -> None:
+        """Compare length, time and last bytes of the published file."""
+        again = "put it back, or start over with --restart"
+        try:
+            facts = os.stat(self.path)
+        except FileNotFoundError:
+            raise OutputChanged(f"the output '{self.path}' of this completed job is gone; {again}") from None
+        same = (facts.st_size, facts.st_mtime_ns) == (done["size"], done["mtime_ns"])
+        if not same or self._tail(facts.st_size) != done["tail"]:
+            raise OutputChanged(f"the output '{self.path}' was changed after this job had published it; {again}")
+
+    def stored(self, marks: Sequence[list[int] | None], done: dict[str, Any] | None) -> Iterator[Any]:
+        """Yield the results that stand in the published file and in the parts up to their marks."""
+        frozen = done["shards"] if done else 0
+        pieces = [_Piece(self.path, 0, done["size"])] if done else []
+        for shard in range(frozen, len(marks)):
+            mark = marks[shard]
+            pieces.append(_Piece(self._part(shard), 0, mark[0] if mark else 0))
+        form = formats.for_path(self.path)
+        for path, _, stop in pieces:
+            if stop:
+                with open(path, encoding="utf-8", newline="") as file:
+                    yield from form.parse(_until(file, stop))
+
+    def remove_parts(self) -> None:
+        """Remove the parts directory if it is ours."""
+        owner = self._owner()
+        if owner is None or owner["job"] == self._job:
+            files.remove_tree(self._parts)
+
+
+def _until(file: TextIO, stop: int) -> Iterator[str]:
+    """Yield the lines of a text file up to byte `stop`."""
+    for line in file:
+        if stop <= 0:
+            return
+        stop -= len(line.encode())
+        yield line
+
+
+def _at(pieces: Sequence[_Piece], offset: int) -> bytes:
+    """Return a chunk of the concatenated pieces from `offset` on."""
+    for path, start, stop in pieces:
+        if offset < stop - start:
+            with files.naming("read", path):
+                fd = files.kernel.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    chunk = files.kernel.pread(fd, min(_COPY, stop - start - offset), start + offset)
+                finally:
+                    files.kernel.close(fd)
+            if not chunk:
+                raise DamageError(f"'{path}' is shorter than the {stop:,} bytes it had; --restart starts over")
+            return chunk
+        offset -= stop - start
+    raise AssertionError("the offset lies behind the last piece")

@@ -1,0 +1,65 @@
+"""Results on standard output. At least once: what was printed and not committed at a crash is printed again."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from batchkit import files
+from batchkit.writers.formats import Text
+from batchkit.writers.memory import MemoryOutput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class OutputClosed(Exception):  # noqa: N818  # no error: whoever read the results has enough of them
+    """Nobody reads standard output any more (`| head`)."""
+
+
+class StdoutOutput(MemoryOutput):
+    """Standard output: there is nothing to own and nothing to publish."""
+
+    promise = "at least once"
+
+    def writer(self, shard: int, *, frozen: int) -> StdoutWriter:  # type: ignore[override]  # noqa: ARG002
+        """Return a writer to the process's standard output."""
+        return StdoutWriter()
+
+
+class StdoutWriter:
+    """Prints the results of a batch in one write."""
+
+    def __init__(self) -> None:
+        """Print text."""
+        self._form = Text()
+        self._fd = sys.stdout.fileno()
+
+    def intact(self, marks: Sequence[Any]) -> int:
+        """Return the last: what was printed cannot be looked at again."""
+        return len(marks) - 1
+
+    def open(self, mark: None) -> None:
+        """Let what Python has buffered go first."""
+        sys.stdout.flush()
+
+    def write(self, results: Sequence[Any]) -> None:
+        """Print. Raises `OutputClosed` when nobody reads any more."""
+        data = self._form.render(results)
+        try:
+            while data:
+                data = data[files.kernel.write(self._fd, data) :]
+        except BrokenPipeError as error:
+            raise OutputClosed from error
+        except OSError as error:
+            raise files.storage_error("write", "standard output", error) from error
+
+    def mark(self) -> None:
+        """Return nothing: there is nothing to cut back to."""
+
+    def sync(self) -> None:
+        """Do nothing: a pipe cannot be synced."""
+
+    def close(self) -> None:
+        """Leave standard output open."""
