@@ -12,6 +12,8 @@ from batchkit.cli import main  # noqa: E402  # after the line above, which it is
 
 def run() -> None:
     """Run the command line."""
+    gc.freeze()
+    gc.enable()
     main(prog_name="batchkit")
 
 

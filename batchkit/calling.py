@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextvars
 import functools
 import importlib
-import importlib.util
+import importlib.machinery
 import inspect
 import os
 import sys
+import types
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -18,7 +19,6 @@ from batchkit.model import Outcome
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from batchkit.model import Batch, Cursor
 
@@ -105,6 +105,7 @@ class Caller:
         called = self._function if inspect.isroutine(self._function) else getattr(self._function, "__call__", None)
         if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
             raise UsageError(f"'{name_of(function)}' is an async function; this version calls plain functions only")
+        self._outer = _caller.set(self)
         self._generates = not batched and inspect.isgeneratorfunction(_unwrapped(called))
 
     def _make(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,17 +127,13 @@ class Caller:
         bad = min(batch.unreadable) if batch.unreadable else None
         items = batch.items if bad is None else batch.items[:bad]
         self.batch, self._seq = batch, seq
-        token = _caller.set(self)
-        try:
-            if self._function is None:
-                outcome = Outcome(items, len(items))
-            elif self.batched:
-                outcome = self._call_batch(items)
-            else:
-                outcome = self._call_each(items)
-        finally:
-            _caller.reset(token)
-            self.batch = None
+        if self._function is None:
+            outcome = Outcome(items, len(items))
+        elif self.batched:
+            outcome = self._call_batch(items)
+        else:
+            outcome = self._call_each(items)
+        self.batch = None
         if bad is not None and outcome.count == bad and outcome.error is None:
             return outcome._replace(error=ValueError(batch.unreadable[bad]))
         return outcome
@@ -189,7 +186,8 @@ class Caller:
         self._work.clear()
 
     def close(self) -> None:
-        """Close what was made of a class."""
+        """Close what was made of a class; `current_batch()` is the outer run's again, if there is one."""
+        _caller.reset(self._outer)
         self._close()
 
 
@@ -232,12 +230,12 @@ def load(spec: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _known(module: ModuleType) -> str:
+def _known(module: types.ModuleType) -> str:
     names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
     return f"; it has {', '.join(names[:8])}" if names else ""
 
 
-def _module_of(place: str) -> ModuleType:
+def _module_of(place: str) -> types.ModuleType:
     try:
         if not place.endswith(".py"):
             if "" not in sys.path and os.getcwd() not in sys.path:
@@ -247,12 +245,11 @@ def _module_of(place: str) -> ModuleType:
             raise UsageError(f"there is no file '{place}' to take the function from")
         sys.path.insert(0, os.path.dirname(os.path.abspath(place)))
         name = os.path.splitext(os.path.basename(place))[0]
-        spec = importlib.util.spec_from_file_location(name, place)
-        assert spec is not None, "a .py file always has a loader"
-        assert spec.loader is not None, "a .py file always has a loader"
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
+        loader = importlib.machinery.SourceFileLoader(name, os.path.abspath(place))
+        module = sys.modules[name] = types.ModuleType(name)
+        module.__file__ = loader.path
+        module.__spec__ = importlib.machinery.ModuleSpec(name, loader, origin=loader.path)
+        loader.exec_module(module)
     except UsageError:
         raise
     except (Exception, SystemExit) as error:

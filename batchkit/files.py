@@ -41,6 +41,7 @@ class Kernel:
     write = staticmethod(os.write)
     ftruncate = staticmethod(os.ftruncate)
     replace = staticmethod(os.replace)
+    link = staticmethod(os.link)
     unlink = staticmethod(os.unlink)
     mkdir = staticmethod(os.mkdir)
     rmdir = staticmethod(os.rmdir)
@@ -105,16 +106,15 @@ class AppendFile:
         self.length += len(data)
 
     def sync(self) -> None:
-        """Make everything appended so far durable on return."""
-        if self.synced == self.length:
+        """Make everything appended before the call durable on return; another thread may append meanwhile."""
+        length = self.length
+        if self.synced == length:
             return
         try:
             kernel.fdatasync(self.fd)
         except OSError as error:
-            with suppress(OSError):  # best effort: recovery proves what is there by its CRC anyway
-                kernel.ftruncate(self.fd, self.synced)
             raise storage_error("sync", self.path, error) from error
-        self.synced = self.length
+        self.synced = length
 
     def close(self) -> None:
         """Close the file; syncs nothing. Harmless when repeated."""
@@ -177,6 +177,13 @@ def rename(source: str, target: str) -> None:
     with naming("replace", target):
         kernel.replace(source, target)
     sync_directory(os.path.dirname(target))
+
+
+def link(source: str, target: str) -> None:
+    """Give a file a second name, replacing `target`. Not durable by itself."""
+    remove(target)
+    with naming("link", target):
+        kernel.link(source, target)
 
 
 def remove(path: str) -> None:

@@ -15,15 +15,18 @@ from batchkit import files
 from batchkit.errors import SourceError
 from batchkit.model import Verdict
 
-BLOCK = 4096
-"""Bytes of a proof: the CRC of at most this much input before the cursor. Also the size of the first block."""
+HEAD = 4096
+"""Bytes of the first block."""
+
+BLOCK = 1024
+"""Bytes of a proof: the CRC of at most so much input before the cursor. Four times as much would cost 3 % of a run."""
 
 
 def describe(path: str) -> dict[str, Any]:
     """Return what a file is known by. Raises `SourceError` if it cannot be read."""
     try:
         facts = os.stat(path)
-        head = block(path, 0, min(BLOCK, facts.st_size))
+        head = block(path, 0, min(HEAD, facts.st_size))
     except OSError as error:
         raise SourceError(f"cannot read '{path}': {error.strerror}") from error
     return {

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 import uuid
 from contextlib import contextmanager
@@ -266,7 +265,7 @@ def _held(path: str, patience: float) -> Iterator[bool]:
     from filelock import FileLock, Timeout  # noqa: PLC0415  # 40 ms, and not needed to look at a job
 
     def sign(fd: int) -> None:
-        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+        text = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "since": time.time()})
         os.ftruncate(fd, 0)
         os.pwrite(fd, text.encode() + b"\n", 0)
 

@@ -9,6 +9,7 @@ from typing import Any
 from batchkit.budget import Interrupted
 from batchkit.errors import ItemError
 from batchkit.model import Checkpoint
+from batchkit.syncing import Syncer
 from batchkit.writers.base import ResultError
 
 _SHOWN = 80
@@ -29,14 +30,27 @@ if TYPE_CHECKING:
 class Feed:
     """The batches of a span from the cursor on; what was taken and not done is given back."""
 
-    def __init__(self, reader: Reader, span: Span, batch_size: int) -> None:
+    def __init__(self, reader: Reader, span: Span, batch_size: int, budget: Budget) -> None:
         """Read nothing yet."""
         self._batches: Iterator[Batch] = reader.read(span, batch_size)
         self._rests: list[Batch] = []
+        self._budget = budget
 
     def take(self, room: int) -> Batch | None:
-        """Return the next batch, of at most `room` items; `None` at the end."""
-        batch = self._rests.pop() if self._rests else next(self._batches, None)
+        """Return the next batch, of at most `room` items.
+
+        `None` at the end, and when a request to stop ended the wait for input: then the budget has a reason.
+        """
+        if self._rests:
+            batch: Batch | None = self._rests.pop()
+        else:
+            self._budget.waiting = True
+            try:
+                batch = next(self._batches, None)
+            except Interrupted:
+                return None
+            finally:
+                self._budget.waiting = False
         if batch is not None and len(batch.items) > room:
             batch, rest = batch.split(room)
             self._rests.append(rest)
@@ -48,7 +62,10 @@ class Feed:
 
 
 class Processor:
-    """Works through one shard, one commit per batch."""
+    """Works through one shard, one commit per batch.
+
+    last: the newest commit.
+    """
 
     def __init__(  # noqa: PLR0913  # the one place where all parts of a job meet
         self,
@@ -61,124 +78,122 @@ class Processor:
         writer: Writer,
         journal: Journal | NoJournal,
         budget: Budget,
-        tell: Callable[[Checkpoint], None],
+        tell: Callable[[Checkpoint], float],
         sync_interval: float | None,
     ) -> None:
-        """Go on behind `base`, the last commit of the shard (its `run` is this run's); `sync_interval`: seconds."""
+        """Go on behind `base`, the last commit of the shard, with this run's number in it.
+
+        sync_interval: seconds; `None`: sync at stops only. tell: hears of a checkpoint, and answers with the reading of
+        `time.monotonic` from which on it wants to hear of another.
+        """
         self._reader = reader
         self._stop = span.stop
-        self._feed = Feed(reader, span._replace(start=base.stop), batch_size)
-        self._last = base
+        self._feed = Feed(reader, span._replace(start=base.stop), batch_size, budget)
+        self.last = base
         self._batch_size = batch_size
         self._caller = caller
         self._writer = writer
         self._journal = journal
         self._budget = budget
         self._tell = tell
+        self._tell_due = -math.inf
         self._sync_interval = math.inf if sync_interval is None else sync_interval
-        self._synced_at = time.monotonic()
+        self._sync_due = time.monotonic() + self._sync_interval
+        self._syncer = Syncer(writer, journal)
 
-    def run(self) -> Checkpoint:
-        """Work until the span's end (then the checkpoint says `end`), a budget or a request to stop.
+    def run(self) -> None:
+        """Work until the span's end (then `last` says `end`), a budget or a request to stop.
 
         Everything committed is durable on return, and also when this raises `ItemError` or `SourceError`.
         """
-        self._budget.attach(self._caller.cut)
+        budget = self._budget
+        budget.attach(self._caller.cut)
         begun = time.monotonic()
-        while not self._last.end:
-            batch = None
-            if self._last.stop != self._stop:
-                room = self._budget.room(self._batch_size, begun)
-                batch = self._next(room) if room else None
-                if batch is None and self._budget.reason is not None:
-                    break
+        while not self.last.end and self.last.stop != self._stop:
+            room = budget.room(self._batch_size, begun)
+            try:
+                batch = self._feed.take(room) if room else None
+            except Exception:  # the source cannot be read further: what is committed stays
+                self.sync()
+                raise
             if batch is None:
-                self._end(begun)
                 break
             items = self._handle(batch, begun)
             now = time.monotonic()
-            self._budget.spend(items, now - begun)
+            budget.spend(items, now - begun)
             begun = now
+        if not self.last.end and (budget.reason is None or self.last.stop == self._stop):
+            self._end()
         self.sync()
-        return self._last
-
-    def _next(self, room: int) -> Batch | None:
-        """Read a batch; `None` at the end of the span, or when a request to stop ended the wait for input."""
-        self._budget.waiting = True
-        try:
-            return self._feed.take(room)
-        except Interrupted:
-            return None
-        except Exception:
-            self.sync()
-            raise
-        finally:
-            self._budget.waiting = False
 
     def _handle(self, batch: Batch, begun: float) -> int:
         """Call, write, commit; return the number of items done. What a cut left of the batch is given back."""
-        outcome = self._write(self._caller(batch, self._last.seq + 1))
-        done, rest = _parted(batch, outcome.count)
-        if done is not None:
-            self._commit(done.start, done.stop, done.proof, len(done.items), begun)
-        if rest is not None and outcome.error is not None:
-            self.sync()
-            raise self._item_error(rest, outcome.error) from outcome.error
-        if rest is not None:
-            self._feed.give_back(rest)
-        return outcome.count
-
-    def _write(self, outcome: Outcome) -> Outcome:
-        """Write the results; those before one that cannot be stored, if there is one."""
+        outcome = self._caller(batch, self.last.seq + 1)
         try:
             self._writer.write(outcome.results)
-        except ResultError as error:
+        except ResultError as error:  # what comes before the result that cannot be stored is
             outcome = outcome.before(outcome.item_of(error.index) or 0, error)
             self._writer.write(outcome.results)
-        return outcome
+        count = outcome.count
+        if count == len(batch.items):
+            self._commit(batch, begun)
+            return count
+        done, rest = batch.split(count) if count else (None, batch)
+        if done is not None:
+            self._commit(done, begun)
+        if outcome.error is not None:
+            self.sync()
+            raise self._item_error(rest, outcome.error) from outcome.error
+        self._feed.give_back(rest)
+        return count
 
-    def _commit(self, start: Cursor, stop: Cursor, proof: int, items: int, begun: float, *, end: bool = False) -> None:
+    def _commit(self, batch: Batch, begun: float) -> None:
         """Make the checkpoint of cursor, counts and mark, and append it: the one line that moves progress."""
-        now = time.monotonic()
-        due = now - self._synced_at >= self._sync_interval
-        if due:
+        if self._sync_interval == 0:
             self._writer.sync()
-        last = self._last
-        point = Checkpoint(
+        now = time.monotonic()
+        last = self.last
+        point = self.last = Checkpoint(
             last.seq + 1,
-            start,
-            stop,
-            last.done + items,
+            batch.start,
+            batch.stop,
+            last.done + len(batch.items),
             last.failed,
             last.skipped,
-            proof,
+            batch.proof,
             self._writer.mark(),
             last.run,
             time.time(),
             now - begun,
-            end,
         )
         self._journal.append(point)
-        self._last = point
-        if due:
-            self._journal.sync()
-            self._synced_at = time.monotonic()
+        if now >= self._sync_due or self._syncer.error is not None:
+            self._sync_now_or_later(now)
         if self._journal.full:
-            self._writer.sync()
+            self.sync()
             self._journal.renew()
-        self._tell(point)
+        if now >= self._tell_due:
+            self._tell_due = self._tell(point)
 
-    def _end(self, begun: float) -> None:
-        """Commit that nothing is left."""
-        last = self._last
+    def _sync_now_or_later(self, now: float) -> None:
+        self._sync_due = now + self._sync_interval
+        if self._sync_interval == 0:
+            self.sync()
+        else:
+            self._syncer.begin()
+
+    def _end(self) -> None:
+        """Commit that nothing is left of the span."""
+        self.sync()
+        last = self.last
         stop = last.stop if self._stop is None else self._stop
-        self._writer.sync()
-        self._commit(last.stop, stop, last.proof, 0, begun, end=True)
+        end = last._replace(seq=last.seq + 1, start=last.stop, stop=stop, mark=self._writer.mark(), end=True)
+        self._journal.append(end._replace(time=time.time(), seconds=0.0))
+        self.last = end
 
     def sync(self) -> None:
         """Make everything committed durable."""
-        self._writer.sync()
-        self._journal.sync()
+        self._syncer.now()
 
     def _item_error(self, rest: Batch, error: BaseException) -> ItemError:
         """Name the item that `rest` begins with, its position and the error, in one line."""
@@ -194,13 +209,6 @@ class Processor:
             what = f"the function failed on {many}{_short(item)} at {where}: {' '.join(why.split())}"
         message = f"{what}; everything before it is kept, the next run begins with it"
         return ItemError(message, item=item, position=where)
-
-
-def _parted(batch: Batch, count: int) -> tuple[Batch | None, Batch | None]:
-    """Return the first `count` items and the rest; `None` for what is empty."""
-    if count >= len(batch.items):
-        return batch, None
-    return batch.split(count) if count else (None, batch)
 
 
 def _short(item: Any) -> str:

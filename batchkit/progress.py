@@ -53,22 +53,22 @@ class Progress:
         self._at_first, self._items_first = at, items
         self._clock = clock
         self._begun = clock()
-        self._next = self._begun + {"bar": FIRST_LOOK, "log": LOG_EVERY[0]}.get(self._mode, float("inf"))
+        self._due = self._begun + {"bar": FIRST_LOOK, "log": LOG_EVERY[0]}.get(self._mode, float("inf"))
         self._bar: Any = None
 
-    def due(self) -> bool:
-        """Tell whether something is to be shown now; cheap enough to be asked after every batch."""
-        return self._clock() >= self._next
+    def show(self, at: int, items: int) -> float:
+        """Show that `at` units and `items` items of the job are done, if it is time to.
 
-    def show(self, at: int, items: int) -> None:
-        """Show that `at` units and `items` items of the job are done."""
+        Returns the reading of the clock from which on there is something to show again.
+        """
         now = self._clock()
-        if self._mode == "bar":
-            self._next = now + BAR_EVERY
+        if now >= self._due and self._mode == "bar":
+            self._due = now + BAR_EVERY
             self._show_bar(at, items, now)
-        elif self._mode == "log":
-            self._next = now + LOG_EVERY[1]
+        elif now >= self._due:
+            self._due = now + LOG_EVERY[1]
             self.say(self._line(at, items, now))
+        return self._due
 
     def _show_bar(self, at: int, items: int, now: float) -> None:
         if self._bar is None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchkit.progress import duration
 
@@ -23,14 +22,14 @@ _REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(NamedTuple):
     """What one run did, and where the job stands after it.
 
     status: "completed", or "paused" with work left; then `reason` says why, for people.
     done, failed, skipped: items of the job in all runs; new: items done in this run.
     total: items of the job; `None` while unknown. share: how much of the input is done, 0 to 1; `None` if unknown.
     seconds: what this run took. output: the file of the results; `None` if they are in memory or were printed.
+    read: what `results()` calls.
     """
 
     job: str | None
@@ -44,7 +43,7 @@ class Result:
     new: int
     seconds: float
     output: str | None
-    read: Callable[[], Iterator[Any]] = field(repr=False, compare=False)
+    read: Callable[[], Iterator[Any]]
 
     @property
     def exit_code(self) -> int:

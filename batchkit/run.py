@@ -185,7 +185,8 @@ class _Run:
             journal, base = reopen(job, shard, opened.manifest.job, writer)
             stack.callback(journal.close)
             ended = self.work(shard.number, shard.span, base, writer, journal, caller)
-            journal.renew()  # so that the next run need not read what this one committed
+            if journal.long:
+                journal.renew()  # so that the next run need not read what this one committed
             return ended
 
     def work(  # noqa: PLR0913, PLR0917
@@ -200,10 +201,9 @@ class _Run:
         """Run the loop over one shard; return whether it is at its end."""
         work, tally, progress = self._work, self._tally, self._progress
 
-        def tell(point: Checkpoint) -> None:
+        def tell(point: Checkpoint) -> float:
             tally.put(shard, point)
-            if progress.due():
-                progress.show(tally.at, tally.done)
+            return progress.show(tally.at, tally.done)
 
         start = base or Checkpoint(0, span.start, span.start, 0, 0, 0, 0, None, 0, 0.0, 0.0)
         caller.identity = caller.identity._replace(shard=shard)
@@ -221,11 +221,12 @@ class _Run:
         )
         try:
             with work.budget.watched():
-                return processor.run().end
+                processor.run()
         except OutputClosed:
             work.budget.stop("output")
             processor.sync()
-            return False
+        tally.put(shard, processor.last)
+        return processor.last.end
 
     def publish(self, job: JobDirectory, opened: OpenJob) -> bool:
         """Make the output appear; return whether it has."""

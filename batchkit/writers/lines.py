@@ -26,6 +26,7 @@ class LineWriter:
         self._part = Part(path)
         self._form = form
         self._earlier = earlier
+        self.mark = self._part.mark
 
     def intact(self, marks: Sequence[list[int]]) -> int:
         """Return the index of the last mark that the part covers."""
@@ -42,10 +43,6 @@ class LineWriter:
         data = self._form.render(results)
         if data:
             self._part.append(data)
-
-    def mark(self) -> list[int]:
-        """Return offset, CRC and synced offset."""
-        return self._part.mark()
 
     def sync(self) -> None:
         """Make it durable."""

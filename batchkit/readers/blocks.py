@@ -1,0 +1,96 @@
+"""The bytes of a file or a pipe, in blocks.
+
+64 KiB at a time: larger blocks are slower (page faults of large allocations), smaller ones cost more system calls.
+"""
+
+from __future__ import annotations
+
+import os
+
+from batchkit import files
+from batchkit.errors import InputChanged, SourceError
+from batchkit.fingerprint import BLOCK
+
+READ_SIZE = 64 << 10
+
+
+class FileBytes:
+    """The bytes of one file from `start` to `stop` (`None`: its end), in blocks.
+
+    before: the at most `BLOCK` bytes before the next block.
+    """
+
+    def __init__(self, path: str, start: int, stop: int | None) -> None:
+        self._path = path
+        self._at = start
+        self._stop = stop
+        self._fd = -1
+        try:
+            self._fd = os.dup(0) if path == "-" else files.kernel.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.before = b""
+            if start:
+                self.before = files.kernel.pread(self._fd, min(start, BLOCK), max(0, start - BLOCK))
+                os.lseek(self._fd, start, os.SEEK_SET)
+        except OSError as error:
+            self.close()
+            raise self._error(error) from error
+
+    def read(self) -> bytes:
+        """Return the next block; empty at the end. Raises `SourceError`."""
+        want = READ_SIZE if self._stop is None else min(READ_SIZE, self._stop - self._at)
+        if want == 0:
+            return b""
+        try:
+            block = files.kernel.read(self._fd, want)
+        except OSError as error:
+            raise self._error(error) from error
+        if not block and self._stop is not None:
+            raise SourceError(f"'{self._path}' shrank while it was read: it ends at byte {self._at:,}")
+        self._at += len(block)
+        return block
+
+    def _error(self, error: OSError) -> SourceError:
+        where = f" at byte {self._at:,}" if self._at else ""
+        return SourceError(f"cannot read '{self._path}'{where}: {error.strerror}; run the same command again to go on")
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> FileBytes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class PipeBytes(FileBytes):
+    """Standard input or a pipe: to get to an offset, what comes before it is read and thrown away."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, 0, None)
+        self._peeked = b""
+
+    def advance(self, offset: int) -> None:
+        """Read up to `offset`. Raises `InputChanged` if there is not so much."""
+        at = self._at - len(self._peeked)
+        while at < offset:
+            block = self.read()
+            if not block:
+                raise InputChanged(f"'{self._path}' ends at byte {at:,}, before the cursor")
+            self._peeked = block[offset - at :]
+            self.before = (self.before + block[: offset - at])[-BLOCK:]
+            at = min(offset, at + len(block))
+
+    def peek(self) -> bytes:
+        """Return the next block without taking it; empty at the end."""
+        self._peeked = self.read()
+        return self._peeked
+
+    def read(self) -> bytes:
+        """Return the next block."""
+        if self._peeked:
+            block, self._peeked = self._peeked, b""
+            return block
+        return super().read()

@@ -1,0 +1,261 @@
+"""Bytes into lines, lines into batches.
+
+A block is decoded once, and what a batch of it covers is found by joining its lines again: three times faster than
+adding up their lengths, and half of what iterating over the file costs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+from batchkit.errors import SourceError
+from batchkit.fingerprint import BLOCK
+from batchkit.model import Batch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batchkit.splitters.blocks import FileBytes
+
+_END: tuple[list[str], Any, None] = ([], None, None)
+_BOM = b"\xef\xbb\xbf"
+_BLANK = " \t\r\n\v\f"
+_BLANK_BYTES = _BLANK.encode()
+
+
+class Splitter:
+    """Splits bytes at a delimiter.
+
+    What is a line: bytes up to the delimiter, split nowhere else (not at form feeds or U+2028). With the delimiter LF,
+    one CR before it belongs to the line end. A last line without delimiter is an item. A UTF-8 byte order mark at the
+    beginning of a file is dropped.
+
+    skip_blank: whether lines of white space only are no items. limit: bytes; a longer line fails as an item, and a
+    batch ends early when it holds as much, which bounds the memory.
+    """
+
+    def __init__(self, delimiter: str, *, skip_blank: bool, limit: int) -> None:
+        """Keep the rules."""
+        self.delimiter = delimiter
+        self.skip_blank = skip_blank
+        self.limit = limit
+
+    def batches(self, source: FileBytes, index: int, offset: int, batch_size: int) -> Iterator[LineBatch]:
+        """Yield the batches of a source that stands at `offset` of the file with this index.
+
+        Where the source raises `SourceError`, the whole lines before that place come first.
+        """
+        delimiter = self.delimiter
+        ending = len(delimiter.encode())
+        lines: list[str] = []  # whole lines that wait to become a batch
+        pieces: list[bytes] = []  # and their bytes
+        size = 0
+        last = LineBatch(self, [], index, offset, b"", source.before)
+        failure: SourceError | None = None
+        blocks = self._blocks(source)
+        while failure is None:
+            try:
+                block_lines, block, giant = next(blocks, _END)
+            except SourceError as error:
+                block_lines, block, giant = _END
+                failure = error
+            if block is None or giant is not None:
+                if lines:
+                    last = last.next(lines, b"".join(pieces))
+                    lines, pieces, size = [], [], 0
+                    yield last
+                if block is None:
+                    break
+                last = last.next([""], block, giant)
+                yield last
+            start = at = 0
+            total = len(block_lines)
+            while start < total:
+                stop = start + batch_size - len(lines)
+                part = block_lines[start:stop]
+                if stop >= total:
+                    end = len(block)
+                else:
+                    joined = delimiter.join(part)
+                    end = at + ending
+                    end += len(joined) if joined.isascii() else len(joined.encode("utf-8", "surrogateescape"))
+                if lines:
+                    lines += part
+                else:
+                    lines = part
+                pieces.append(block[at:end])
+                size += end - at
+                start, at = stop, end
+                if len(lines) >= batch_size or size >= self.limit:
+                    last = last.next(lines, b"".join(pieces))
+                    lines, pieces, size = [], [], 0
+                    yield last
+        if failure is not None:
+            raise failure
+
+    def _blocks(self, source: FileBytes) -> Iterator[tuple[list[str], bytes, int | None]]:
+        """Yield `(lines, bytes, None)` per block, and `([], last bytes, length)` for a line beyond the limit."""
+        delimiter = self.delimiter.encode()
+        held: list[bytes] = []
+        size = 0
+        while block := source.read():
+            while size + len(block) > self.limit and not _end_of_last(held, block, delimiter):
+                tail, length, block = _pass_giant([*held, block], source, delimiter)  # noqa: PLW2901
+                held, size = [], 0
+                yield [], tail, length
+            end = _end_of_last(held, block, delimiter)
+            if not end:
+                held.append(block)
+                size += len(block)
+                continue
+            whole = b"".join((*held, memoryview(block)[:end]))
+            lines = _decode(whole).split(self.delimiter)
+            # Not empty only where delimiters may overlap ("||" in "a|||b"): splitting from the left decides.
+            over = lines.pop().encode("utf-8", "surrogateescape")
+            yield lines, whole[: len(whole) - len(over)], None
+            held = [over + block[end:]] if over or end < len(block) else []
+            size = len(over) + len(block) - end
+        if size:
+            whole = b"".join(held)
+            yield [_decode(whole)], whole, None
+
+    def items_of(self, lines: list[str], raw: bytes, *, first: bool) -> tuple[list[Any], dict[int, str]]:
+        """Return the items of whole lines, and why some of them are none."""
+        items: list[Any] = lines
+        if not lines:
+            return items, {}
+        if self.delimiter == "\n" and b"\r" in raw:
+            items = [line[:-1] if line.endswith("\r") else line for line in lines]
+            if not raw.endswith(b"\n"):
+                items[-1] = lines[-1]
+        if first and raw.startswith(_BOM):
+            items[0] = items[0][1:]
+        if self.skip_blank:
+            items = [item for item in items if item.strip(_BLANK)]
+        unreadable: dict[int, str] = {}
+        if not raw.isascii():
+            unreadable = {at: "not valid UTF-8" for at, item in enumerate(items) if not _valid(item)}
+        if len(raw) > self.limit:
+            for at, item in enumerate(items):
+                if len(item) > self.limit or len(item.encode("utf-8", "surrogateescape")) > self.limit:
+                    unreadable[at] = f"longer than {self.limit:,} bytes (--max-item-bytes)"
+        for at in unreadable:
+            items[at] = None
+        return items, unreadable
+
+    def place(self, raw: bytes, index: int) -> int:
+        """Return where in `raw` the item at `index` begins."""
+        delimiter = self.delimiter.encode()
+        at = 0
+        for line in raw.split(delimiter):
+            if not (self.skip_blank and not line.strip(_BLANK_BYTES)):
+                if index == 0:
+                    return at
+                index -= 1
+            at += len(line) + len(delimiter)
+        return len(raw)
+
+
+class LineBatch(Batch):
+    """A batch of lines that still knows its bytes, so that it can be split at any line.
+
+    tail: the last at most `BLOCK` bytes of the file up to the end of the batch.
+    """
+
+    __slots__ = ("_before", "_raw", "_splitter", "tail")
+
+    def __init__(  # noqa: PLR0913, PLR0917  # made per batch: keywords cost 0.3 µs
+        self,
+        splitter: Splitter,
+        lines: list[str],
+        index: int,
+        offset: int,
+        raw: bytes,
+        before: bytes,
+        giant: int | None = None,
+    ) -> None:
+        """Take whole lines, their bytes and what is before them; `giant`: the length of a line too long to keep."""
+        self._splitter, self._raw, self._before = splitter, raw, before
+        self.start = [index, offset]
+        self.stop = [index, offset + (len(raw) if giant is None else giant)]
+        self.tail = raw[-BLOCK:] if len(raw) >= BLOCK else (before + raw)[-BLOCK:]
+        self.proof = crc32(self.tail)
+        if giant is None:
+            self.items, self.unreadable = splitter.items_of(lines, raw, first=offset == 0)
+        else:
+            self.items = [None]
+            self.unreadable = {0: f"a line of {giant:,} bytes, longer than --max-item-bytes"}
+
+    def next(self, lines: list[str], raw: bytes, giant: int | None = None) -> LineBatch:
+        """Return the batch of the lines behind this one."""
+        index, offset = self.stop
+        return LineBatch(self._splitter, lines, index, offset, raw, self.tail, giant)
+
+    def _cut(self, items: list[Any], unreadable: dict[int, str], start: int, stop: int) -> LineBatch:
+        index, offset = self.start
+        before = (self._before + self._raw[:start])[-BLOCK:]
+        cut = LineBatch(self._splitter, [], index, offset + start, self._raw[start:stop], before)
+        cut.items, cut.unreadable = items, unreadable
+        return cut
+
+    def split(self, count: int) -> tuple[Batch, Batch]:
+        """Return the first `count` items and the rest."""
+        at = self._splitter.place(self._raw, count)
+        head = {index: why for index, why in self.unreadable.items() if index < count}
+        rest = {index - count: why for index, why in self.unreadable.items() if index >= count}
+        return (
+            self._cut(self.items[:count], head, 0, at),
+            self._cut(self.items[count:], rest, at, len(self._raw)),
+        )
+
+    def coordinate(self, index: int) -> list[int]:
+        """Return file index and byte offset of an item."""
+        if index == 0 and len(self.items) == 1 and self.unreadable:
+            return list(self.start)
+        file, offset = self.start
+        return [file, offset + self._splitter.place(self._raw, index)]
+
+
+def _decode(block: bytes) -> str:
+    """Decode what is UTF-8; bytes that are not become lone surrogates, by which their lines are known."""
+    return block.decode("utf-8", "surrogateescape")
+
+
+def _valid(item: str) -> bool:
+    if item.isascii():
+        return True
+    try:
+        item.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _end_of_last(held: list[bytes], block: bytes, delimiter: bytes) -> int:
+    """Return where in `block` the last delimiter ends, which may begin in what is held; 0 if there is none."""
+    if len(delimiter) == 1:
+        return block.rfind(delimiter) + 1
+    keep = len(delimiter) - 1
+    earlier = b"".join(held[-keep:])[-keep:]
+    at = (earlier + block).rfind(delimiter)
+    return at + len(delimiter) - len(earlier) if at >= 0 else 0
+
+
+def _pass_giant(held: list[bytes], source: FileBytes, delimiter: bytes) -> tuple[bytes, int, bytes]:
+    """Read past a line that is too long to keep: its last bytes, its length, and what was read behind it."""
+    tail = b"".join(held)
+    length = len(tail)
+    keep = len(delimiter) - 1
+    while block := source.read():
+        earlier = tail[len(tail) - keep :]
+        at = (earlier + block).find(delimiter)
+        end = at + len(delimiter) - len(earlier) if at >= 0 else len(block)
+        tail = (tail + block[:end])[-BLOCK:]
+        length += end
+        if at >= 0:
+            return tail, length, block[end:]
+    return tail[-BLOCK:], length, b""
+
+

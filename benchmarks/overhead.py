@@ -1,0 +1,179 @@
+"""What do checkpoints cost? The bare loop without any against batchkit with a commit after every batch.
+
+Prints, from whole processes in alternating runs: time and its ratio to the bare loop, peak memory, start-up, and the
+time to the first new item of a resumed job. `--lines` for a shorter run, `--only loop|memory|start|resume` for a part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from measuring import HERE, PYTHON, Run, alternating, machine, median, ratio, run, table, write_lines
+
+SCRIPT = str(Path(PYTHON).with_name("batchkit"))
+WORK = str(HERE / "work.py")
+
+
+def batchkit(directory: Path, source: str, *options: str, function: str = "upper") -> list[str]:
+    """Return the command line of a job over `source` in `directory`."""
+    output = ["-o", str(directory / "batchkit.txt"), "--state-dir", str(directory / "state")]
+    return [SCRIPT, "process", source, "-f", f"{WORK}:{function}", *output, "-q", *options]
+
+
+def clear(directory: Path) -> None:
+    """Forget the job and its output."""
+    shutil.rmtree(directory / "state", ignore_errors=True)
+    for path in directory.glob("batchkit.txt*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def loop(directory: Path, lines: int, runs: int, sizes: list[int]) -> None:
+    """Compare the loops."""
+    source = directory / "lines.txt"
+    write_lines(source, lines)
+
+    def bare() -> Run:
+        with contextlib.suppress(FileNotFoundError):
+            (directory / "bare.txt").unlink()
+        return run([PYTHON, str(HERE / "bare_loop.py"), str(source), str(directory / "bare.txt")], directory)
+
+    def ours(*options: str) -> Run:
+        clear(directory)
+        return run(batchkit(directory, str(source), *options), directory)
+
+    candidates = {"bare loop": bare}
+    for size in sizes:
+        candidates[f"batchkit, batch {size}"] = lambda size=size: ours("-b", str(size))
+        candidates[f"batchkit, batch {size}, --sync-interval never"] = lambda size=size: ours(
+            "-b", str(size), "--sync-interval", "never"
+        )
+    found = alternating(candidates, runs)
+    if (directory / "bare.txt").read_bytes() != (directory / "batchkit.txt").read_bytes():
+        raise SystemExit("the outputs differ")
+    base = found["bare loop"]
+    print(f"\n{lines:,} lines, {runs} alternating runs, medians; outputs compared: the same\n")
+    rows = [
+        [
+            name,
+            f"{median(figures):.2f}",
+            f"{ratio(figures, base):.2f}",
+            f"{median(figures, 'cpu'):.2f}",
+            f"{ratio(figures, base, 'cpu'):.2f}",
+            f"{max(one.memory for one in figures):.1f}",
+        ]
+        for name, figures in found.items()
+    ]
+    table(["who", "wall s", "ratio", "CPU s", "ratio", "peak MiB"], rows)
+
+
+def memory(directory: Path, lines: int) -> None:
+    """Compare peak memory on a list and on a tenth of it."""
+    rows = []
+    for count in (lines // 10, lines):
+        source = directory / "lines.txt"
+        write_lines(source, count)
+        for size in ("100", "1000"):
+            clear(directory)
+            rows.append([f"{count:,}", size, f"{run(batchkit(directory, str(source), '-b', size), directory).memory:.1f}"])
+    print()
+    table(["lines", "batch", "peak MiB"], rows)
+
+
+def start(directory: Path, runs: int) -> None:
+    """Measure start-up."""
+    source = directory / "ten.txt"
+    write_lines(source, 10)
+
+    def job() -> Run:
+        clear(directory)
+        return run(batchkit(directory, str(source)), directory)
+
+    found = alternating(
+        {
+            "python -c pass": lambda: run([PYTHON, "-c", "pass"], directory),
+            "import click, filelock": lambda: run([PYTHON, "-c", "import click, filelock"], directory),
+            "batchkit --help": lambda: run([SCRIPT, "--help"], directory),
+            "batchkit process, ten lines": job,
+        },
+        max(runs, 15),
+    )
+    base = median(found["python -c pass"])
+    print()
+    rows = [[name, f"{median(each) * 1000:.0f}", f"{(median(each) - base) * 1000:+.0f}"] for name, each in found.items()]
+    table(["start-up", "ms", "over pass"], rows)
+
+
+def first_call(directory: Path, source: Path, *options: str) -> float:
+    """Run a job and return the seconds from its process's start to the first call of the function."""
+    stamp = directory / "first_call"
+    begun = time.time()
+    run(batchkit(directory, str(source), *options, function="Stamped"), directory, {"FIRST_CALL": str(stamp)})
+    return float(stamp.read_text(encoding="ascii")) - begun
+
+
+def killed_at(directory: Path, source: Path, share: float) -> None:
+    """Run a job and kill it when its part has grown to a share of the input."""
+    command = batchkit(directory, str(source), function="Stamped")
+    env = {**os.environ, "FIRST_CALL": os.devnull}
+    process = subprocess.Popen(command, cwd=directory, env=env, stderr=subprocess.DEVNULL)
+    part = directory / "batchkit.txt.parts" / "00000"
+    while process.poll() is None and not (part.exists() and part.stat().st_size >= share * source.stat().st_size):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def resume(directory: Path, lines: int, runs: int) -> None:
+    """Measure the time to the first new item, from the beginning, after a clean stop, and after a kill."""
+    source = directory / "lines.txt"
+    write_lines(source, lines)
+    found: dict[str, list[float]] = {"at 0 %": [], "after a clean stop at 90 %": [], "after a kill at 90 %": []}
+    for _ in range(runs):
+        clear(directory)
+        found["at 0 %"].append(first_call(directory, source, "--max-items", "100"))
+        clear(directory)
+        first_call(directory, source, "--max-items", str(lines * 9 // 10))
+        found["after a clean stop at 90 %"].append(first_call(directory, source, "--max-items", "100"))
+        clear(directory)
+        killed_at(directory, source, 0.9)
+        found["after a kill at 90 %"].append(first_call(directory, source, "--max-items", "100"))
+    base = statistics.median(found["at 0 %"])
+    print(f"\n{lines:,} lines\n")
+    rows = [[name, f"{statistics.median(each) * 1000:.0f}", f"{(statistics.median(each) - base) * 1000:+.0f}"] for name, each in found.items()]
+    table(["first new item", "ms from the process's start", "over 0 %"], rows)
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lines", type=int, default=10_000_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--only", choices=["loop", "memory", "start", "resume"])
+    parser.add_argument("--directory", help="where to write; default: a temporary directory here")
+    arguments = parser.parse_args()
+    print(machine("click", "filelock", "polars", "tqdm"))
+    with tempfile.TemporaryDirectory(dir=arguments.directory or Path.cwd()) as name:
+        directory = Path(name)
+        parts = {
+            "loop": lambda: loop(directory, arguments.lines, arguments.runs, arguments.batch_sizes),
+            "memory": lambda: memory(directory, arguments.lines),
+            "start": lambda: start(directory, arguments.runs),
+            "resume": lambda: resume(directory, arguments.lines, arguments.runs),
+        }
+        for part, measure in parts.items():
+            if arguments.only in {None, part}:
+                measure()
+
+
+if __name__ == "__main__":
+    main()
