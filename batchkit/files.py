@@ -124,6 +124,12 @@ class AppendFile:
                 kernel.close(fd)
 
 
+def overwrite(fd: int, data: bytes) -> None:
+    """Give an open file other contents; for text that nothing depends on."""
+    kernel.ftruncate(fd, 0)
+    kernel.write(fd, data)
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
     with naming("sync", path):

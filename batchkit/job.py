@@ -247,7 +247,6 @@ class PublishLog:
 def _append_line(path: str, line: bytes, *, sync: bool) -> None:
     """Append a line behind whatever a crash left: after a torn end it begins a new line."""
     torn = not (files.read_bytes(path) or b"\n").endswith(b"\n")
-    existed = os.path.exists(path)
     file = files.AppendFile(path, files.size(path) or 0)
     try:
         file.append(b"\n" + line if torn else line)
@@ -255,7 +254,7 @@ def _append_line(path: str, line: bytes, *, sync: bool) -> None:
             file.sync()
     finally:
         file.close()
-    if sync and not existed:
+    if sync:  # also where the file was there already: its name may be only in the page cache of a killed run
         files.sync_directory(os.path.dirname(path))
 
 
@@ -266,8 +265,7 @@ def _held(path: str, patience: float) -> Iterator[bool]:
 
     def sign(fd: int) -> None:
         text = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "since": time.time()})
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, text.encode() + b"\n", 0)
+        files.overwrite(fd, text.encode() + b"\n")
 
     lock = FileLock(
         path,

@@ -138,7 +138,7 @@ def _begin(  # noqa: PLR0913, PLR0917
         plan=[reader.whole()],
     )
     output = make_output(manifest.job)
-    output.refuse_foreign(replace=manifest.replace, ours=None if earlier is None else earlier.job)
+    output.refuse_foreign(replace=manifest.replace)
     job.save(manifest)
     return _create(job, manifest, output)
 

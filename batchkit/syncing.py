@@ -27,7 +27,7 @@ class Syncer:
         """Sync nothing yet."""
         self._streams = streams
         self._thread: threading.Thread | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def begin(self) -> None:
         """Wait for the sync that was begun last, if it still runs, and begin another."""
@@ -53,5 +53,5 @@ class Syncer:
         try:
             for stream in self._streams:
                 stream.sync()
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is raised in the loop's own thread
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it is raised in the loop's own thread
             self.error = error

@@ -73,11 +73,8 @@ class Output(Protocol):
 
     promise: str
 
-    def refuse_foreign(self, *, replace: bool, ours: str | None) -> None:
-        """Raise `UsageError` if the name is taken by a file or by another job's parts, and `replace` does not allow it.
-
-        ours: the uuid that this job had before it started over; `None` if it is new.
-        """
+    def refuse_foreign(self, *, replace: bool) -> None:
+        """Raise `UsageError` if the name is taken by a file or by another job's parts, and `replace` does not allow it."""
 
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Make empty parts for new shards, `afresh`: dropping all parts there are; durable on return."""

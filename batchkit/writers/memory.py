@@ -21,7 +21,7 @@ class MemoryOutput:
         """Begin with an empty list."""
         self.results: list[Any] = []
 
-    def refuse_foreign(self, *, replace: bool, ours: str | None) -> None:
+    def refuse_foreign(self, *, replace: bool) -> None:
         """Accept: nobody else knows the list."""
 
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:

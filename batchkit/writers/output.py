@@ -65,14 +65,16 @@ class FileOutput:
         if not os.path.isdir(directory) and directory != state:
             raise UsageError(f"there is no directory '{directory}' for the output; run: mkdir -p '{directory}'")
 
-    def refuse_foreign(self, *, replace: bool, ours: str | None) -> None:
+    def refuse_foreign(self, *, replace: bool) -> None:
         """Raise `UsageError` if another job is at work on the output, or if it exists and may not be replaced."""
         owner = self._owner()
-        if owner is not None and owner["job"] not in {self._job, ours} and not replace:
+        if owner is not None and owner["state"] != self._state and not replace:
             raise UsageError(
                 f"the output '{self.path}' is being written by the job in '{owner['state']}'; "
                 "give another -o, or take it over with --overwrite"
             )
+        if owner is None and set(self._entries()) - {"owner.new"}:
+            raise UsageError(f"'{self._parts}' is in the way and not batchkit's; move it, or give another -o")
         if not replace and os.path.lexists(self.path):
             raise UsageError(f"the output '{self.path}' exists and is not this job's; give another -o, or --overwrite")
 
@@ -85,13 +87,19 @@ class FileOutput:
             raise DamageError(f"'{self._parts}/owner' has format {owner.get('format')!r}, not {OWNER_FORMAT}")
         return owner
 
+    def _entries(self) -> list[str]:
+        try:
+            return os.listdir(self._parts)
+        except FileNotFoundError:
+            return []
+
     def _part(self, shard: int) -> str:
         return os.path.join(self._parts, f"{shard:05d}")
 
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Make the parts directory ours, and the parts of new shards empty."""
         if afresh:
-            files.remove_tree(self._parts)
+            self._clear()
         files.make_directory(self._parts)
         owner = {"format": OWNER_FORMAT, "job": self._job, "state": self._state}
         files.replace(os.path.join(self._parts, "owner"), json.dumps(owner).encode() + b"\n")
@@ -171,6 +179,7 @@ class FileOutput:
         """Rename the joined file to the output's name and log it; repeats a rename that was cut short."""
         source = finishing["from"]
         if files.size(source) is not None:
+            files.sync_file(source)  # also its time, by which it will be known again: fdatasync leaves that out
             files.rename(source, self.path)
         elif files.size(self.path) != finishing["size"]:
             raise DamageError(f"'{source}' is gone before it became '{self.path}'; --restart starts over")
@@ -221,8 +230,15 @@ class FileOutput:
     def remove_parts(self) -> None:
         """Remove the parts directory if it is ours."""
         owner = self._owner()
-        if owner is None or owner["job"] == self._job:
-            files.remove_tree(self._parts)
+        if owner is not None and owner["state"] == self._state:
+            self._clear()
+
+    def _clear(self) -> None:
+        """Remove the parts, last of all the word whose they are: without it nobody would dare to."""
+        for name in self._entries():
+            if name != "owner":
+                files.remove(os.path.join(self._parts, name))
+        files.remove_tree(self._parts)
 
 
 def _until(file: TextIO, stop: int) -> Iterator[str]:

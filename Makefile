@@ -1,0 +1,42 @@
+# Two commands matter: `make demo` and `make test`. Both need Python 3.11 and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check lint quick soak bench clean
+
+demo: $(VENV)/run
+	$(BIN)/batchkit process sample_data/cities.txt --batch-size 100 -f sample_data/functions.py:slug -o cities.jsonl
+
+test: $(VENV)/dev
+	$(BIN)/pytest -q -m "not soak"
+
+quick: $(VENV)/dev
+	$(BIN)/pytest -q -m "not slow and not soak"
+
+check: lint test
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: $(VENV)/dev
+	$(BIN)/pytest -q -m soak
+
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/overhead.py
+
+$(VENV)/run: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/run
+
+clean:
+	rm -rf $(VENV) .batchkit cities.jsonl cities.jsonl.parts

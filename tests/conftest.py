@@ -1,0 +1,72 @@
+"""What several test files share: a directory of one's own, and the real command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+PATIENCE = 30.0
+"""Seconds after which a command that should have ended counts as hanging."""
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Cli(Protocol):
+    """Runs `batchkit WORDS...` to its end."""
+
+    def __call__(self, *words: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Ended:
+        """Return exit code, standard output and standard error."""
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty directory, with the default state directory in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BATCHKIT_STATE_DIR", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def start_cli(workdir: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start `batchkit WORDS...` as a real process in the working directory."""
+
+    def start(
+        *words: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "batchkit", *words],
+            cwd=workdir,
+            env={**os.environ, **(env or {})},
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def cli(start_cli: Callable[..., subprocess.Popen[str]]) -> Cli:
+    """Run the real command line."""
+
+    def run(*words: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Ended:
+        with start_cli(*words, stdin=subprocess.PIPE, env=env) as process:
+            out, err = process.communicate(stdin, timeout=PATIENCE)
+        return Ended(process.returncode, out, err)
+
+    return run
