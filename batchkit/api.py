@@ -8,8 +8,10 @@ import time
 from typing import Any
 
 from batchkit.budget import Budget, seconds_of, seconds_until, stopping_on_signals
+from batchkit.calling import check
 from batchkit.errors import UsageError
 from batchkit.job import JobDirectory, Status, names
+from batchkit.progress import MODES
 from batchkit.readers.lines import MAX_ITEM_BYTES, LineReader, share_done
 from batchkit.readers.sequence import SequenceReader, as_sequence
 from batchkit.readers.stream import StreamReader
@@ -89,15 +91,16 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     begun = time.monotonic()
     if batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}; give at least 1")
-    for name, limit in (("max_items", max_items), ("max_batches", max_batches)):
-        if limit is not None and limit < 0:
-            raise UsageError(f"{name} is {limit}; give at least 0")
+    for limit, value in (("max_items", max_items), ("max_batches", max_batches)):
+        if value is not None and value < 0:
+            raise UsageError(f"{limit} is {value}; give at least 0")
+    if progress not in MODES:
+        raise UsageError(f"progress is {progress!r}; give one of {', '.join(MODES)}")
+    check(function)
     if on_input_change not in {"stop", "restart", "continue"}:
         raise UsageError(f"on_input_change is {on_input_change!r}; give stop, restart or continue")
     budget = Budget(
-        max_time=_earlier(
-            seconds_of(max_time, "max_time"), seconds_until(until, datetime.datetime.now(datetime.UTC))
-        ),
+        max_time=_earlier(seconds_of(max_time, "max_time"), seconds_until(until, datetime.datetime.now(datetime.UTC))),
         max_items=max_items,
         max_batches=max_batches,
         batch_seconds=seconds_of(batch_seconds, "batch_seconds"),
@@ -186,23 +189,26 @@ class Job:
         last = ends[-1] if ends and ends[-1]["run"] == runs[-1]["run"] else None
         published = manifest.output is None or directory.publish_log(manifest.job).is_done(len(points))
         ended = bool(points) and all(point is not None and point.end for point in points)
-        counts = [sum(point[field] for point in known) for field in (3, 4, 5)]
+        done, failed = sum(point.done for point in known), sum(point.failed for point in known)
+        skipped = sum(point.skipped for point in known)
         status = _status_of(
             running=directory.running(),
             completed=ended and published,
-            failed=last is not None and last["status"] == "failed",
+            broken=last is not None and last["status"] == "failed",
             begun=bool(known),
         )
-        cursors = [span.start if point is None else point.stop for span, point in zip(manifest.plan, points, strict=True)]
+        cursors = [
+            span.start if point is None else point.stop for span, point in zip(manifest.plan, points, strict=True)
+        ]
         share = share_done(manifest.definition["source"], manifest.fingerprint, manifest.plan, cursors)
         return Status(
             job=self.name,
             status=status,
             reason=f"by {directory.holder()}" if status == "running" else last["reason"] if last else None,
-            done=counts[0],
-            failed=counts[1],
-            skipped=counts[2],
-            total=sum(counts) if ended else None,
+            done=done,
+            failed=failed,
+            skipped=skipped,
+            total=done + failed + skipped if ended else None,
             output=manifest.output,
             updated=max((point.time for point in known), default=None),
             runs=sum("start" in entry for entry in runs),
@@ -233,11 +239,11 @@ def jobs(state_dir: str | os.PathLike[str] | None = None) -> list[Job]:
     return [Job(name, directory) for name in names(directory)]
 
 
-def _status_of(*, running: bool, completed: bool, failed: bool, begun: bool) -> str:
+def _status_of(*, running: bool, completed: bool, broken: bool, begun: bool) -> str:
     if running:
         return "running"
     if completed:
         return "completed"
-    if failed:
+    if broken:
         return "failed"
     return "paused" if begun else "new"

@@ -43,7 +43,7 @@ class Budget:
     reason: why the run is to stop: "time", "items", "batches", a signal's name; `None` while it is not.
     """
 
-    def __init__(  # noqa: PLR0913  # keyword-only limits
+    def __init__(  # keyword-only limits
         self,
         *,
         max_time: float | None = None,
@@ -125,7 +125,8 @@ class Budget:
     def look(self) -> None:
         """Cut the batch in hand if the deadline or its own time has come; the watch calls this now and then."""
         now = self._clock()
-        if self._divisible and (now >= self._deadline or now - self._begun >= self._batch_seconds):
+        asked = self.reason is not None  # perhaps between granting the batch and calling: then nothing was cut
+        if self._divisible and (asked or now >= self._deadline or now - self._begun >= self._batch_seconds):
             self._begun = math.inf
             self._cut()
 
@@ -154,6 +155,10 @@ class Budget:
             thread.join()
 
 
+_active: list[Budget] = []
+"""The budgets of the runs in the main thread, outermost first."""
+
+
 @contextmanager
 def stopping_on_signals(budget: Budget, abort: Callable[[int], None]) -> Iterator[None]:
     """Turn the first stop signal into a stop request, the second into `abort(number)`.
@@ -173,7 +178,8 @@ def stopping_on_signals(budget: Budget, abort: Callable[[int], None]) -> Iterato
             abort(number)
         else:
             seen = True
-            budget.stop(signal.Signals(number).name)
+            for each in _active:  # a function may itself call process(): the request is for all
+                each.stop(signal.Signals(number).name)
         if budget.waiting:
             budget.waiting = False
             raise Interrupted
@@ -183,9 +189,11 @@ def stopping_on_signals(budget: Budget, abort: Callable[[int], None]) -> Iterato
         number = getattr(signal, name)
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and shells ignore some on purpose
             earlier[number] = signal.signal(number, handle)
+    _active.append(budget)
     try:
         yield
     finally:
+        _active.remove(budget)
         for number, handler in earlier.items():
             signal.signal(number, handler)
 

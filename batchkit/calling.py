@@ -13,7 +13,7 @@ import types
 from itertools import chain
 from typing import Any, NamedTuple
 
-from batchkit.errors import UsageError
+from batchkit.errors import BatchkitError, UsageError
 from batchkit.model import Outcome
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ class Caller:
     """
 
     def __init__(self, function: Callable[..., Any] | None, *, batched: bool, identity: Identity) -> None:
-        """Make the function ready. Raises `UsageError` for what cannot be called."""
+        """Make the function ready. Raises `BatchkitError` if a class cannot be made."""
         self.batch: Batch | None = None
         self.identity = identity
         self.batched = batched
@@ -102,18 +102,16 @@ class Caller:
         self._results: list[Any] = []
         self._close: Callable[[], object] = lambda: None
         self._function = function if function is None else self._make(function)
-        called = self._function if inspect.isroutine(self._function) else getattr(self._function, "__call__", None)
-        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-            raise UsageError(f"'{name_of(function)}' is an async function; this version calls plain functions only")
         self._outer = _caller.set(self)
-        self._generates = not batched and inspect.isgeneratorfunction(_unwrapped(called))
+        self._generates = not batched and inspect.isgeneratorfunction(_called(self._function))
 
     def _make(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        if not callable(function):
-            raise UsageError(f"the function is {function!r}, which cannot be called")
         if not _makes_callables(function):
             return function
-        made = function()
+        try:
+            made = function()
+        except Exception as error:
+            raise BatchkitError(f"cannot make a {name_of(function)}: {type(error).__name__}: {error}") from error
         if hasattr(made, "__enter__") and hasattr(made, "__exit__"):
             self._close = lambda: made.__exit__(None, None, None)
             entered = made.__enter__()
@@ -134,7 +132,7 @@ class Caller:
         else:
             outcome = self._call_each(items)
         self.batch = None
-        if bad is not None and outcome.count == bad and outcome.error is None:
+        if bad is not None and outcome.done == bad and outcome.error is None:
             return outcome._replace(error=ValueError(batch.unreadable[bad]))
         return outcome
 
@@ -146,10 +144,12 @@ class Caller:
         """
         work = self._work = list(items)
         results = self._results = []
-        call = functools.partial(_collect, self._function) if self._generates else self._function
+        call: Any = self._function
+        if self._generates:
+            call = functools.partial(_collect, call)
         error: BaseException | None = None
         try:
-            results.extend(map(call, work))  # type: ignore[arg-type]
+            results.extend(map(call, work))
         except (Exception, SystemExit) as raised:  # noqa: BLE001  # whatever the user's function raises is the item's
             error = raised
         count = len(results)
@@ -162,14 +162,10 @@ class Caller:
     def _call_batch(self, items: list[Any]) -> Outcome:
         if not items:
             return Outcome([], 0)
-        self._work = self._results = []
+        self._work, self._results = items, []
         try:
             results = self._function(list(items))  # type: ignore[misc]
-            if results is None:
-                results = []
-            elif isinstance(results, str | bytes | dict):
-                raise TypeError(f"a batched function returns a list of results, not a {type(results).__name__}")
-            results = list(results)
+            results = _listed(results)
         except (Exception, SystemExit) as raised:  # noqa: BLE001  # as above
             return Outcome([], 0, raised, one_each=False)
         return Outcome(results, len(items), one_each=len(results) == len(items))
@@ -178,12 +174,13 @@ class Caller:
         """Describe the call in progress."""
         assert self.batch is not None, "only called from within a call"
         if self.batched:
-            return CurrentBatch(self.identity, self._seq, self.batch, 0, len(self.batch.items))
+            return CurrentBatch(self.identity, self._seq, self.batch, 0, len(self._work))
         return CurrentBatch(self.identity, self._seq, self.batch, len(self._results), 1)
 
     def cut(self) -> None:
         """End the batch in hand after its current item; may come from a signal handler or another thread."""
-        self._work.clear()
+        if not self.batched:
+            self._work.clear()
 
     def close(self) -> None:
         """Close what was made of a class; `current_batch()` is the outer run's again, if there is one."""
@@ -191,13 +188,36 @@ class Caller:
         self._close()
 
 
+def _listed(results: Any) -> list[Any]:
+    if results is None:
+        return []
+    if isinstance(results, str | bytes | dict):
+        raise TypeError(f"a batched function returns a list of results, not a {type(results).__name__}")
+    return list(results)
+
+
 def _collect(function: Callable[..., Any], item: Any) -> list[Any]:
     return list(function(item))
 
 
-def _makes_callables(function: Callable[..., Any]) -> bool:
+def _makes_callables(function: Any) -> bool:
     """Tell a class whose instances are called from one, such as `int`, that is itself the function."""
     return isinstance(function, type) and any("__call__" in kind.__dict__ for kind in function.__mro__)
+
+
+def check(function: Callable[..., Any] | None) -> None:
+    """Raise `UsageError` for what cannot be called."""
+    if function is not None and not callable(function):
+        raise UsageError(f"the function is {function!r}, which cannot be called")
+    called = getattr(function, "__call__", None) if _makes_callables(function) else _called(function)
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        raise UsageError(f"'{name_of(function)}' is an async function; this version calls plain functions only")
+
+
+def _called(function: Any) -> Any:
+    """Return what runs when `function` is called: itself, what a partial holds, or an object's `__call__`."""
+    function = _unwrapped(function)
+    return function if function is None or inspect.isroutine(function) else type(function).__call__
 
 
 def _unwrapped(function: Any) -> Any:
@@ -236,22 +256,25 @@ def _known(module: types.ModuleType) -> str:
 
 
 def _module_of(place: str) -> types.ModuleType:
+    if place.endswith(".py") and not os.path.isfile(place):
+        raise UsageError(f"there is no file '{place}' to take the function from")
     try:
-        if not place.endswith(".py"):
-            if "" not in sys.path and os.getcwd() not in sys.path:
-                sys.path.insert(0, os.getcwd())
-            return importlib.import_module(place)
-        if not os.path.isfile(place):
-            raise UsageError(f"there is no file '{place}' to take the function from")
-        sys.path.insert(0, os.path.dirname(os.path.abspath(place)))
-        name = os.path.splitext(os.path.basename(place))[0]
-        loader = importlib.machinery.SourceFileLoader(name, os.path.abspath(place))
-        module = sys.modules[name] = types.ModuleType(name)
-        module.__file__ = loader.path
-        module.__spec__ = importlib.machinery.ModuleSpec(name, loader, origin=loader.path)
-        loader.exec_module(module)
-    except UsageError:
-        raise
+        if place.endswith(".py"):
+            return _run_file(place)
+        if "" not in sys.path and os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        return importlib.import_module(place)
     except (Exception, SystemExit) as error:
         raise UsageError(f"cannot import '{place}': {type(error).__name__}: {error}") from error
+
+
+def _run_file(path: str) -> types.ModuleType:
+    path = os.path.abspath(path)
+    sys.path.insert(0, os.path.dirname(path))
+    name = os.path.splitext(os.path.basename(path))[0]
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__file__ = path
+    module.__spec__ = importlib.machinery.ModuleSpec(name, loader, origin=path)
+    loader.exec_module(module)
     return module

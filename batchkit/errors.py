@@ -57,7 +57,7 @@ class DamageError(BatchkitError):
     """What batchkit stored earlier is unreadable, of an unknown format, or gone; nothing was changed."""
 
 
-class JobLocked(BatchkitError):  # noqa: N818  # the name users see; "JobLockedError" says nothing more
+class JobLocked(BatchkitError):
     """Another run holds the job."""
 
     exit_code = 4

@@ -22,10 +22,9 @@ BLOCK = 1024
 """Bytes of a proof: the CRC of at most so much input before the cursor. Four times as much would cost 3 % of a run."""
 
 
-def describe(path: str) -> dict[str, Any]:
-    """Return what a file is known by. Raises `SourceError` if it cannot be read."""
+def describe(path: str, facts: os.stat_result) -> dict[str, Any]:
+    """Return what a file was known by when `facts` were taken. Raises `SourceError` if it cannot be read."""
     try:
-        facts = os.stat(path)
         head = block(path, 0, min(HEAD, facts.st_size))
     except OSError as error:
         raise SourceError(f"cannot read '{path}': {error.strerror}") from error

@@ -55,20 +55,23 @@ class Manifest(NamedTuple):
     plan: list[Span]
 
 
-def new_manifest(  # noqa: PLR0913  # keyword-only fields of one value
+def new_manifest(  # keyword-only fields of one value
     *, name: str, definition: dict[str, Any], fingerprint: Any, output: str | None, replace: bool, plan: list[Span]
 ) -> Manifest:
     """Return the manifest of a job that begins now."""
-    return Manifest(uuid.uuid4().hex, name, time.time(), False, definition, fingerprint, output, replace, plan)  # noqa: FBT003
+    begun: dict[str, Any] = {"job": uuid.uuid4().hex, "created": time.time(), "ready": False}
+    return Manifest(
+        **begun, name=name, definition=definition, fingerprint=fingerprint, output=output, replace=replace, plan=plan
+    )
 
 
 class Status(NamedTuple):
     """How a job stands; every field is derived when asked for.
 
-    status: new, running, paused, completed or failed. reason: why the last run ended, for people; `None` if nothing is
-    to be said. done, failed, skipped: items in all runs. total: items of the job, `None` while unknown. output: the file with
-    the results, `None` if they were printed. updated: seconds since the epoch of the last commit; `None` before the
-    first. runs: runs begun. share: how much of the input is done, 0 to 1; `None` if unknown.
+    status: new, running, paused, completed or failed. reason: why the last run ended, or who runs it now; `None` if
+    there is nothing to say. done, failed, skipped: items in all runs. total: items of the job, `None` while unknown.
+    output: the file with the results, `None` if they were printed. updated: seconds since the epoch of the last commit;
+    `None` before the first. runs: runs begun. share: how much of the input is done, 0 to 1; `None` if unknown.
     """
 
     job: str

@@ -79,7 +79,7 @@ def _encode_checkpoint(point: Checkpoint) -> bytes:
 def _decode_checkpoint(line: bytes) -> Checkpoint:
     entry = json.loads(line[9:])
     names = ("seq", "from", "to", "done", "failed", "skipped", "tail", "out", "run", "time", "seconds")
-    return Checkpoint(*(entry[name] for name in names), end=entry.get("end", False))
+    return Checkpoint._make([*(entry[name] for name in names), entry.get("end", False)])
 
 
 class Header(NamedTuple):
@@ -127,18 +127,25 @@ def read(path: str) -> Past:
     position = data.find(b"\n") + 1
     header = _header(path, data[: max(0, position - 1)])
     lines: list[bytes] = []
+    expected = None
     while (end := data.find(b"\n", position)) >= 0:
         line = data[position:end]
-        # The sequence is read off the line's own beginning: parsing the JSON of every line would cost ten times more.
-        number = line[16 : line.find(b",", 16)]
-        if not (_proved(line) and line.startswith(b'{"seq":', 9) and number.isdigit()):
+        number = _sequence(line)
+        if number is None or expected not in {None, number}:
             break
-        if lines and int(number) != seq + 1:
-            break
-        seq = int(number)
         lines.append(line)
+        expected = number + 1
         position = end + 1
     return Past(header, lines, broken=_holds_proof(data[position:]))
+
+
+def _sequence(line: bytes) -> int | None:
+    """Return the sequence number of a proved commit; `None` for any other line.
+
+    It is read off the line's own beginning: parsing the JSON of every line would cost ten times more.
+    """
+    number = line[16 : line.find(b",", 16)]
+    return int(number) if _proved(line) and line.startswith(b'{"seq":', 9) and number.isdigit() else None
 
 
 def _header(path: str, line: bytes) -> Header:

@@ -59,14 +59,14 @@ class Outcome(NamedTuple):
     """What calling the function on a batch gave.
 
     results: in input order; a `None` stores nothing.
-    count: how many items, from the beginning of the batch, are done (fewer than the batch: it was cut, or `error`).
+    done: how many items, from the beginning of the batch, are done (fewer than the batch: it was cut, or `error`).
     error: what the item after them raised; `None` if nothing was.
     sizes: results per item where that is not one each (generator functions); else `None`.
     one_each: whether `results[i]` belongs to item `i`.
     """
 
     results: list[Any]
-    count: int
+    done: int
     error: BaseException | None = None
     sizes: Sequence[int] | None = None
     one_each: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from typing import Any
 
 from batchkit.budget import Interrupted
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from batchkit.budget import Budget
     from batchkit.calling import Caller
     from batchkit.journal import Journal, NoJournal
-    from batchkit.model import Batch, Cursor, Outcome, Span
+    from batchkit.model import Batch, Span
     from batchkit.readers.base import Reader
     from batchkit.writers.base import Writer
 
@@ -55,6 +56,12 @@ class Feed:
             batch, rest = batch.split(room)
             self._rests.append(rest)
         return batch
+
+    def close(self) -> None:
+        """Let go of the source, if its iterator can."""
+        close = getattr(self._batches, "close", None)
+        if close is not None:
+            close()
 
     def give_back(self, rest: Batch) -> None:
         """Take this before anything else next time."""
@@ -106,6 +113,10 @@ class Processor:
 
         Everything committed is durable on return, and also when this raises `ItemError` or `SourceError`.
         """
+        with closing(self._feed):
+            self._loop()
+
+    def _loop(self) -> None:
         budget = self._budget
         budget.attach(self._caller.cut)
         begun = time.monotonic()
@@ -129,12 +140,15 @@ class Processor:
     def _handle(self, batch: Batch, begun: float) -> int:
         """Call, write, commit; return the number of items done. What a cut left of the batch is given back."""
         outcome = self._caller(batch, self.last.seq + 1)
+        alone = not self._caller.batched or bool(batch.unreadable)
         try:
             self._writer.write(outcome.results)
         except ResultError as error:  # what comes before the result that cannot be stored is
-            outcome = outcome.before(outcome.item_of(error.index) or 0, error)
+            item = outcome.item_of(error.index)
+            outcome = outcome.before(item or 0, error)
+            alone = item is not None
             self._writer.write(outcome.results)
-        count = outcome.count
+        count = outcome.done
         if count == len(batch.items):
             self._commit(batch, begun)
             return count
@@ -143,7 +157,7 @@ class Processor:
             self._commit(done, begun)
         if outcome.error is not None:
             self.sync()
-            raise self._item_error(rest, outcome.error) from outcome.error
+            raise self._item_error(rest, outcome.error, alone=alone) from outcome.error
         self._feed.give_back(rest)
         return count
 
@@ -153,7 +167,7 @@ class Processor:
             self._writer.sync()
         now = time.monotonic()
         last = self.last
-        point = self.last = Checkpoint(
+        point = Checkpoint(
             last.seq + 1,
             batch.start,
             batch.stop,
@@ -167,6 +181,7 @@ class Processor:
             now - begun,
         )
         self._journal.append(point)
+        self.last = point
         if now >= self._sync_due or self._syncer.error is not None:
             self._sync_now_or_later(now)
         if self._journal.full:
@@ -195,20 +210,23 @@ class Processor:
         """Make everything committed durable."""
         self._syncer.now()
 
-    def _item_error(self, rest: Batch, error: BaseException) -> ItemError:
-        """Name the item that `rest` begins with, its position and the error, in one line."""
+    def _item_error(self, rest: Batch, error: BaseException, *, alone: bool) -> ItemError:
+        """Name the item that `rest` begins with, its position and the error, in one line.
+
+        alone: whether that item is known to be the one; else the batch is named that begins with it.
+        """
         where = self._reader.describe(rest.coordinate(0))
         item = rest.items[0]
+        who = _short(item) if alone else f"a batch of {len(rest.items):,} items from {_short(item)}"
         if 0 in rest.unreadable:
             what = f"the item at {where} cannot be read: {rest.unreadable[0]}"
         elif isinstance(error, ResultError):
-            what = f"the result of {_short(item)} at {where} cannot be stored: {error.why}"
+            what = f"the result of {who} at {where} cannot be stored: {error.why}"
         else:
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            many = f"a batch of {len(rest.items):,} items from " if self._caller.batched else ""
-            what = f"the function failed on {many}{_short(item)} at {where}: {' '.join(why.split())}"
-        message = f"{what}; everything before it is kept, the next run begins with it"
-        return ItemError(message, item=item, position=where)
+            what = f"the function failed on {who} at {where}: {why}"
+        message = f"{' '.join(what.split())}; everything before it is kept, the next run begins with it"
+        return ItemError(message, item=item if alone else None, position=where)
 
 
 def _short(item: Any) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import sys
 import time
 
-from batchkit.errors import UsageError
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +42,7 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Show nothing yet. Raises `UsageError` for an unknown mode."""
-        if mode not in MODES:
-            raise UsageError(f"progress is {mode!r}; give one of {', '.join(MODES)}")
+        """Show nothing yet; `mode` is one of `MODES`."""
         self._stream = sys.stderr if stream is None else stream
         self._mode = _chosen(self._stream) if mode == "auto" else mode
         self._name, self._unit, self._total = name, unit, total
@@ -113,7 +109,8 @@ class Progress:
         if self._mode == "none":
             return
         if self._bar is None:
-            print(text, file=self._stream, flush=True)
+            self._stream.write(text + "\n")
+            self._stream.flush()
         else:
             self._bar.write(text, file=self._stream)
 
@@ -135,7 +132,7 @@ def _in_notebook() -> bool:
 
 def duration(seconds: float) -> str:
     """Return seconds as people write them: `4.2s`, `3m 05s`, `2h 10m`."""
-    if seconds < 60:  # noqa: PLR2004  # seconds of a minute
+    if round(seconds, 1) < 60:  # noqa: PLR2004  # seconds of a minute
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:  # noqa: PLR2004  # minutes of an hour

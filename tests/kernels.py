@@ -1,4 +1,4 @@
-"""Kernels to put in the place of `batchkit.files.kernel`: one that counts and kills, one that fails, one that records."""
+"""Kernels to put in the place of `batchkit.files.kernel`: they count, kill, fail, write little, or record."""
 
 from __future__ import annotations
 
@@ -94,15 +94,13 @@ class Failing(Hooked):
         return call(*args, **extra)
 
 
-class Stingy(Hooked):
+class Stingy(files.Kernel):
     """Writes at most three bytes at a time, as a kernel may."""
 
-    def __init__(self) -> None:
-        super().__init__(("write",))
-
-    def around(self, name: str, call: Callable[..., Any], *args: Any, **extra: Any) -> Any:
-        descriptor, data = args
-        return call(descriptor, data[:3])
+    @staticmethod
+    def write(descriptor: int, data: bytes) -> int:  # type: ignore[override]
+        """Write a little."""
+        return os.write(descriptor, data[:3])
 
 
 class PowerCut(BaseException):
@@ -245,14 +243,17 @@ class Recording(Hooked):
                 for change in pending[: pick.randint(0, len(pending))]:
                     _apply(names, change)
             fates = pick.choices((_now, _durable, _zeros, _torn), k=len(names))
-            state = self._state(names, lambda inode, fates=fates: fates[id(inode) % len(fates)](inode))
+            chosen = dict(zip(map(id, names.values()), fates, strict=True))
+            state = self._state(names, lambda inode, chosen=chosen: chosen[id(inode)](inode))  # type: ignore[misc]
             yield f"a mixture (seed {seed}, number {number})", state
 
     def _state(self, names: Names, fate: Callable[[_Inode], bytes]) -> State:
         state: State = {}
         for path, inode in sorted(names.items()):
             if os.path.dirname(path) in {self._root, *state}:
-                state[path] = None if inode is None else (fate(inode), inode.time if fate is _now else inode.durable_time)
+                state[path] = (
+                    None if inode is None else (fate(inode), inode.time if fate is _now else inode.durable_time)
+                )
         return state
 
 

@@ -6,13 +6,12 @@ import datetime
 import math
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from batchkit.budget import Budget, seconds_of, seconds_until
 from batchkit.errors import UsageError
 
-QUICK = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=60, deadline=None)
 
 
 class Clock:
@@ -66,7 +65,9 @@ class TestRoom:
             budget.spend(1, 0.0)
         assert (budget.room(100, 0.0), budget.reason) == (0, "batches")
 
-    @pytest.mark.parametrize(("limit", "reason"), [("max_items", "items"), ("max_batches", "batches"), ("max_time", "time")])
+    @pytest.mark.parametrize(
+        ("limit", "reason"), [("max_items", "items"), ("max_batches", "batches"), ("max_time", "time")]
+    )
     def test_a_limit_of_nothing_does_nothing(self, limit: str, reason: str) -> None:
         """0 is a limit, not the absence of one."""
         clock = Clock()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 HERE = Identity("job", "uuid", 0)
 
+pytestmark = pytest.mark.usefixtures("workdir")
+
 
 def results(items: list[Any], function: Callable[..., Any], **options: Any) -> list[Any]:
     """Return what a job over `items` that leaves nothing on disk gives."""
@@ -167,7 +169,7 @@ class TestKindsOfFunctions:
         assert results([1, 2], Plain) == [-1, -2]
 
     def test_a_class_that_cannot_be_made_is_an_error_of_batchkits_tree(self) -> None:
-        """What the constructor raises is told like any other failure of the function: in one line, by class and text."""
+        """What the constructor raises is told like any other failure of the function: in one line."""
 
         class Broken:
             def __init__(self) -> None:
@@ -203,7 +205,7 @@ class TestKindsOfFunctions:
                 results([1], function)
 
     @pytest.mark.parametrize("function", [5, "text"])
-    def test_a_refused_function_leaves_no_job_behind(self, workdir: Path, function: Any) -> None:
+    def test_a_refused_function_leaves_no_job_behind(self, function: Any) -> None:
         """`UsageError`: nothing was done, so the corrected call with the same output begins anew."""
         Path("items.txt").write_text("1\n2\n")
         with pytest.raises(UsageError):
@@ -222,7 +224,9 @@ class TestKindsOfFunctions:
 class TestErrors:
     """What a function raises is the item's failure."""
 
-    @pytest.mark.parametrize("error", [ValueError("bad"), StopIteration(), SystemExit(3), KeyError("k"), RecursionError()])
+    @pytest.mark.parametrize(
+        "error", [ValueError("bad"), StopIteration(), SystemExit(3), KeyError("k"), RecursionError()]
+    )
     def test_any_error_fails_the_item_in_hand(self, error: BaseException) -> None:
         """Whatever is raised, also `StopIteration` and `SystemExit`, fails that item; the original is the cause."""
 
@@ -252,7 +256,7 @@ class TestErrors:
                 results(list(range(5)), function, batch_size=batch_size)
             assert caught.value.item == place
 
-    def test_an_error_in_a_generator_keeps_no_result_of_its_item(self, workdir: Path) -> None:
+    def test_an_error_in_a_generator_keeps_no_result_of_its_item(self) -> None:
         """Results of an item are stored whole or not at all."""
 
         def function(item: int) -> Iterator[int]:
@@ -268,7 +272,7 @@ class TestErrors:
     def test_a_message_of_several_lines_becomes_one(self) -> None:
         """Every message is one line."""
 
-        def function(item: int) -> int:
+        def function(_item: int) -> int:
             raise ValueError("first\nsecond")
 
         with pytest.raises(ItemError) as caught:
@@ -286,7 +290,7 @@ class TestErrors:
     def test_keyboard_interrupt_is_not_the_items_failure(self) -> None:
         """Leaving at once is for the person at the keyboard."""
 
-        def function(item: int) -> int:
+        def function(_item: int) -> int:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -312,7 +316,7 @@ class TestBatched:
 
         assert results([1, 2], function, batched=True) == [1, 1, 2, 2]
 
-    def test_the_list_is_the_functions_own(self, workdir: Path) -> None:
+    def test_the_list_is_the_functions_own(self) -> None:
         """What the function does to its list does not change what is counted and committed."""
 
         def function(items: list[int]) -> list[int]:
@@ -333,17 +337,17 @@ class TestBatched:
     def test_a_failing_batch_names_the_batch_and_no_item(self) -> None:
         """`ItemError.item` is `None` where a whole batch failed: nobody knows which item it was."""
 
-        def function(items: list[int]) -> list[int]:
+        def function(_items: list[int]) -> list[int]:
             raise ValueError("no")
 
         with pytest.raises(ItemError, match=r"a batch of 2 items .*item 0") as caught:
             results([7, 8], function, batched=True)
         assert caught.value.item is None
 
-    def test_a_result_that_cannot_be_stored_names_its_item_if_there_is_one_each(self, workdir: Path) -> None:
+    def test_a_result_that_cannot_be_stored_names_its_item_if_there_is_one_each(self) -> None:
         """With one result per item, a bad result is that item's failure and those before it are kept."""
         with pytest.raises(ItemError) as caught:
-            batchkit.process([1, 2, 3], lambda items: [1, {2}, 3], batched=True, job="sets")
+            batchkit.process([1, 2, 3], lambda _items: [1, {2}, 3], batched=True, job="sets")
         assert caught.value.item == 2
         assert list(batchkit.Job("sets").results()) == [1]
 
@@ -359,7 +363,7 @@ class TestCurrentBatch:
         with pytest.raises(UsageError, match="current_batch"):
             batchkit.current_batch()
 
-    def test_it_names_job_and_cursor(self, workdir: Path) -> None:
+    def test_it_names_job_and_cursor(self) -> None:
         """Job, shard, number of the commit, and the coordinate of the item in hand."""
         Path("items.txt").write_text("a\nbb\nc\n")
 
@@ -370,7 +374,7 @@ class TestCurrentBatch:
         found = list(batchkit.process("items.txt", look, batch_size=2, job="look").results())
         assert found == [["look", 0, 1, [0, 0]], ["look", 0, 1, [0, 2]], ["look", 0, 2, [0, 5]]]
 
-    def test_the_key_of_an_item_is_the_same_in_every_run_and_batch_size(self, workdir: Path) -> None:
+    def test_the_key_of_an_item_is_the_same_in_every_run_and_batch_size(self) -> None:
         """Keys name uuid and coordinates, never a batch: an item keeps its key over failures, runs and sizes."""
         Path("items.txt").write_text("".join(f"{number}\n" for number in range(12)))
         seen: dict[str, set[str]] = {}
@@ -393,7 +397,7 @@ class TestCurrentBatch:
         assert [len(keys) for keys in seen.values()] == [1] * 12
         assert len(set.union(*seen.values())) == 12
 
-    def test_the_key_of_a_batch_is_of_its_first_and_last_item(self, workdir: Path) -> None:
+    def test_the_key_of_a_batch_is_of_its_first_and_last_item(self) -> None:
         """The same items give the same key again; other items another; restarting gives new ones."""
         Path("items.txt").write_text("a\nb\nc\n")
         seen: list[tuple[str, list[str]]] = []
@@ -416,7 +420,7 @@ class TestCurrentBatch:
         assert [len(keys) for _, keys in seen] == [2, 2, 1, 2, 1]
         assert not set(first[1]) & {*last[1], *restarted[1]}
 
-    def test_the_key_is_of_the_items_that_the_function_really_got(self, workdir: Path) -> None:
+    def test_the_key_is_of_the_items_that_the_function_really_got(self) -> None:
         """Where an unreadable item ends a batched call early, key and item_keys are of this call's items only."""
         Path("items.txt").write_bytes(b"a\nb\n\xff\nc\n")
         seen: list[tuple[list[str], str, list[str]]] = []
@@ -482,7 +486,7 @@ class TestCutting:
         caller = Caller(function, batched=False, identity=HERE)
         outcome = caller(IndexBatch([1, 2, 3, 4], 0), 1)
         caller.close()
-        assert (outcome.results, outcome.count, outcome.error) == ([1, 2], 2, None)
+        assert (outcome.results, outcome.done, outcome.error) == ([1, 2], 2, None)
 
     def test_a_cut_at_the_last_item_changes_nothing(self) -> None:
         """The batch was done anyway."""
@@ -496,7 +500,7 @@ class TestCutting:
         caller = Caller(function, batched=False, identity=HERE)
         outcome = caller(IndexBatch([1, 2], 0), 1)
         caller.close()
-        assert (outcome.results, outcome.count, outcome.sizes) == ([1, 1, 2, 2], 2, [2, 2])
+        assert (outcome.results, outcome.done, outcome.sizes) == ([1, 1, 2, 2], 2, [2, 2])
 
 
 class TestLoading:
@@ -507,7 +511,7 @@ class TestLoading:
         assert load("json:dumps")(1) == "1"
         assert load("json.encoder:JSONEncoder.encode").__name__ == "encode"
 
-    def test_a_function_of_a_file_is_found(self, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_function_of_a_file_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A path to a .py file is run as a module, and may import its neighbours."""
         monkeypatch.setattr(sys, "path", [*sys.path])
         Path("tools").mkdir()
@@ -515,7 +519,7 @@ class TestLoading:
         Path("tools/file_of_mine.py").write_text("from neighbour_of_mine import add\n__all__ = ['add']\n")
         assert load("tools/file_of_mine.py:add")("a") == "a!"
 
-    def test_a_module_here_is_found(self, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_module_here_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The working directory is searched, as with `python -m`."""
         monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
         Path("module_right_here.py").write_text("def one(item): return 1\n")
@@ -539,7 +543,7 @@ class TestLoading:
         ],
     )
     def test_what_cannot_be_loaded_is_told_in_one_line(
-        self, workdir: Path, monkeypatch: pytest.MonkeyPatch, spec: str, words: str
+        self, monkeypatch: pytest.MonkeyPatch, spec: str, words: str
     ) -> None:
         """Each mistake is a `UsageError` that says what is missing and what there is."""
         monkeypatch.setattr(sys, "path", [*sys.path])

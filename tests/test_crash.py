@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import batchkit
 from batchkit import files, journal
-
 from tests.children import in_child
 from tests.kernels import CHANGING, Hooked, Killing, installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LINES = [f"item {number}" for number in range(7)]
 
@@ -200,7 +199,9 @@ def test_a_killed_run_repeats_only_the_batch_in_flight(tmp_path: Path) -> None:
         return line
 
     def run() -> None:
-        batchkit.process(str(job.source), noted, output=job.output, state_dir=directory / "s", batch_size=2, progress="none")
+        batchkit.process(
+            str(job.source), noted, output=job.output, state_dir=directory / "s", batch_size=2, progress="none"
+        )
 
     assert in_child(run) == -signal.SIGKILL
     run()

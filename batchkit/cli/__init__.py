@@ -36,9 +36,10 @@ class _Group(click.Group):
         command = getattr(import_module(f"batchkit.cli.{_COMMANDS[cmd_name]}"), cmd_name)
         return command if isinstance(command, click.Command) else None
 
-    def main(self, *args: Any, **extra: Any) -> Any:  # type: ignore[override]  # click's overloads say no more
+    def main(self, *args: Any, **extra: Any) -> Any:
+        extra["standalone_mode"] = False
         try:
-            super().main(*args, **extra, standalone_mode=False)
+            super().main(*args, **extra)
         except click.exceptions.Exit as error:
             sys.exit(error.exit_code)
         except click.ClickException as error:
@@ -60,13 +61,13 @@ def fail(error: BatchkitError) -> int:
     verbose = context.params.get("verbose") if context else _verbose_asked()
     if verbose:
         traceback.print_exception(error)
-    print(f"batchkit: {error}", file=sys.stderr, flush=True)
+    click.echo(f"batchkit: {error}", err=True)
     return error.exit_code
 
 
 def _verbose_asked() -> bool:
     """By the time an error arrives here, click has left the context that would say."""
-    return any(word == "--verbose" or word == "-v" for word in sys.argv[1:])
+    return not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
 
 
 def _drop_stdout() -> None:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from batchkit.job import Status
 
-_state_dir = click.option("--state-dir", metavar="DIR", help="Where jobs are kept; default: $BATCHKIT_STATE_DIR or .batchkit.")
+_state_dir = click.option(
+    "--state-dir", metavar="DIR", help="Where jobs are kept; default: $BATCHKIT_STATE_DIR or .batchkit."
+)
 _verbose = click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
 
 
@@ -77,7 +79,9 @@ def rm(jobs: tuple[str, ...], state_dir: str | None, verbose: bool) -> None:  # 
 
 
 @click.command(epilog="\b\nExamples:\n  batchkit prune --older 30d\n  batchkit prune --older 30d --dry-run")
-@click.option("--older", required=True, metavar="DURATION", help="Remove completed jobs not touched for so long: 12h, 30d.")
+@click.option(
+    "--older", required=True, metavar="DURATION", help="Remove completed jobs not touched for so long: 12h, 30d."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @_common
 def prune(older: str, dry_run: bool, state_dir: str | None, verbose: bool) -> None:  # noqa: ARG001, FBT001

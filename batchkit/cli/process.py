@@ -28,7 +28,7 @@ Run the same command again to go on where the last run stopped. Durations: 90, 9
 _SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
-class _Size(click.ParamType):
+class _Size(click.ParamType[int]):
     """A number of bytes: 4096, 64MB, 1GiB."""
 
     name = "size"
@@ -50,7 +50,9 @@ def _interval(value: str) -> str | None:
 
 @click.command(epilog=_EPILOG)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("-f", "--function", metavar="SPEC", help="pkg.module:name or path.py:name; without it items pass through.")
+@click.option(
+    "-f", "--function", metavar="SPEC", help="pkg.module:name or path.py:name; without it items pass through."
+)
 @click.option("--batched", is_flag=True, help="Call the function with a list of items instead of one.")
 @click.option("-b", "--batch-size", default=100, show_default=True, help="Items per batch and commit.")
 @click.option("-o", "--output", metavar="PATH", help="A .txt, .jsonl, .csv or .tsv file; default: standard output.")
@@ -69,34 +71,46 @@ def _interval(value: str) -> str | None:
     show_default=True,
     help="What to do where the input is not the one the job began with.",
 )
-@click.option("-d", "--delimiter", default="\\n", metavar="TEXT", help=r"What ends an item; default: a line end. \t, \n, \0.")
+@click.option(
+    "-d", "--delimiter", default="\\n", metavar="TEXT", help=r"What ends an item; default: a line end. \t, \n, \0."
+)
 @click.option("-0", "--null", is_flag=True, help="Items end with NUL, as of find -print0.")
 @click.option("--skip-blank", is_flag=True, help="Lines of white space only are no items.")
 @click.option("--max-item-bytes", type=_Size(), default="64MiB", show_default=True, help="A longer item fails.")
 @click.option("--batch-seconds", default="30", show_default=True, metavar="DURATION", help="Commit at least so often.")
 @click.option(
-    "--sync-interval", default="1", show_default=True, metavar="DURATION", help="Sync to disk so often; 0: every batch; never."
+    "--sync-interval",
+    default="1",
+    show_default=True,
+    metavar="DURATION",
+    help="Sync to disk so often; 0: every batch; never.",
 )
 @click.option(
-    "--progress", type=click.Choice(["auto", "bar", "log", "none"]), default="auto", show_default=True, help="What to show."
+    "--progress",
+    type=click.Choice(["auto", "bar", "log", "none"]),
+    default="auto",
+    show_default=True,
+    help="What to show.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
 @click.option("--json", "as_json", is_flag=True, help="Print what the run did as JSON (needs -o).")
-@click.option("--paused-exit-code", type=click.IntRange(0, 255), default=75, show_default=True, help="Exit code with work left.")
-def process(  # noqa: PLR0913  # one parameter per option
+@click.option(
+    "--paused-exit-code", type=click.IntRange(0, 255), default=75, show_default=True, help="Exit code with work left."
+)
+def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     sources: tuple[str, ...],
     function: str | None,
     delimiter: str,
-    null: bool,
-    skip_blank: bool,
+    null: bool,  # noqa: FBT001
+    skip_blank: bool,  # noqa: FBT001
     max_item_bytes: int,
     batch_seconds: str,
     sync_interval: str,
     progress: str,
-    quiet: bool,
-    verbose: bool,  # noqa: ARG001  # read where errors are printed
-    as_json: bool,
+    quiet: bool,  # noqa: FBT001
+    verbose: bool,  # noqa: ARG001, FBT001  # read where errors are printed
+    as_json: bool,  # noqa: FBT001
     paused_exit_code: int,
     output: str | None,
     **options: Any,

@@ -11,6 +11,10 @@ from batchkit import files
 from batchkit.errors import InputChanged, SourceError
 from batchkit.fingerprint import BLOCK
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
 READ_SIZE = 64 << 10
 
 
@@ -21,6 +25,7 @@ class FileBytes:
     """
 
     def __init__(self, path: str, start: int, stop: int | None) -> None:
+        """Open the file and go to `start`. Raises `SourceError`."""
         self._path = path
         self._at = start
         self._stop = stop
@@ -54,14 +59,17 @@ class FileBytes:
         return SourceError(f"cannot read '{self._path}'{where}: {error.strerror}; run the same command again to go on")
 
     def close(self) -> None:
+        """Close the file. Harmless when repeated."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> FileBytes:
+    def __enter__(self) -> Self:
+        """Return this."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close."""
         self.close()
 
 
@@ -69,6 +77,7 @@ class PipeBytes(FileBytes):
     """Standard input or a pipe: to get to an offset, what comes before it is read and thrown away."""
 
     def __init__(self, path: str) -> None:
+        """Begin at the beginning."""
         super().__init__(path, 0, None)
         self._peeked = b""
 

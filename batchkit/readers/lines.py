@@ -56,7 +56,8 @@ class LineReader:
         self.restartable = all(_regular(path) for path in self._paths)
         if not self.restartable and len(self._paths) > 1:
             raise UsageError("standard input or a pipe cannot be one of several sources; give it alone")
-        self._sizes = [os.stat(path).st_size for path in self._paths] if self.restartable else []
+        self._facts = [os.stat(path) for path in self._paths] if self.restartable else []
+        self._sizes = [facts.st_size for facts in self._facts]
         first = self._paths[0]
         self.name = "stdin" if first == "-" else os.path.splitext(os.path.basename(first))[0]
         self.durable = True
@@ -74,7 +75,9 @@ class LineReader:
 
     def fingerprint(self) -> Any:
         """Return size, time and first block of each file; `None` for a pipe."""
-        return [describe(os.path.abspath(path)) for path in self._paths] if self.restartable else None
+        if not self.restartable:
+            return None
+        return [describe(os.path.abspath(path), facts) for path, facts in zip(self._paths, self._facts, strict=True)]
 
     def whole(self) -> Span:
         """Return the span of all lines there are now."""
@@ -94,9 +97,12 @@ class LineReader:
     def _open(self, index: int, start: int, stop: int | None) -> FileBytes:
         if self.restartable:
             return FileBytes(self._paths[index], start, stop)
+        return self._open_pipe(start)
+
+    def _open_pipe(self, offset: int) -> PipeBytes:
         if self._pipe is None:
             self._pipe = PipeBytes(self._paths[0])
-        self._pipe.advance(start)
+        self._pipe.advance(offset)
         return self._pipe
 
     def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:
@@ -105,35 +111,43 @@ class LineReader:
             return self._check_pipe(cursor, proof)
         if fingerprint is None:
             return Verdict("changed", f"'{self._paths[0]}' was a pipe")
-        now = self.fingerprint()
-        if len(now) < len(fingerprint):
-            return Verdict("changed", f"{len(fingerprint)} files were {len(now)} files now")
-        grown = f"'{now[-1]['path']}' is new" if len(now) > len(fingerprint) else ""
         try:
-            for index, was in enumerate(fingerprint):
-                verdict = compare(was, now[index])
-                if verdict.kind == "appended" and index == len(fingerprint) - 1:
-                    verdict = self._appended(was, index, cursor, verdict)
-                    grown = grown or verdict.why
-                elif verdict.kind == "appended":
-                    return Verdict("changed", f"{verdict.why}, and it is not the last file")
-                if verdict.kind == "changed":
-                    return verdict
-            index, offset = cursor
-            if proof is not None and offset > now[index]["size"]:
-                return Verdict("changed", f"'{now[index]['path']}' ends before the cursor")
-            if proof is not None and proof_of(before(now[index]["path"], offset)) != proof:
-                return Verdict("changed", f"the lines before byte {offset:,} of '{now[index]['path']}' were changed")
+            verdict = self._check_files(fingerprint, cursor)
+            return self._check_proof(cursor, proof) or verdict if verdict.kind != "changed" else verdict
         except OSError as error:
             raise SourceError(f"cannot read '{error.filename or self._paths[0]}': {error.strerror}") from error
-        return Verdict("appended", grown) if grown else Verdict("same")
+
+    def _check_files(self, fingerprint: list[dict[str, Any]], cursor: Cursor) -> Verdict:
+        now = self.fingerprint()
+        if len(now) < len(fingerprint):
+            return Verdict("changed", f"there are {len(now)} files where there were {len(fingerprint)}")
+        last = len(fingerprint) - 1
+        found = Verdict("appended", f"'{now[-1]['path']}' is new") if len(now) > len(fingerprint) else Verdict("same")
+        for index, was in enumerate(fingerprint):
+            verdict = compare(was, now[index])
+            if verdict.kind == "appended":
+                grown = self._appended(was, index, cursor, verdict)
+                verdict = grown if index == last else Verdict("changed", f"{verdict.why}, and it is not the last file")
+            if verdict.kind == "changed":
+                return verdict
+            if verdict.kind == "appended":
+                found = verdict
+        return found
+
+    def _check_proof(self, cursor: Cursor, proof: int | None) -> Verdict | None:
+        """Return that the input was changed before the cursor, if it was."""
+        index, offset = cursor
+        path = os.path.abspath(self._paths[index])
+        if proof is None or proof_of(before(path, offset)) == proof:
+            return None
+        return Verdict("changed", f"what stands before byte {offset:,} of '{path}' is not what was read there")
 
     def _check_pipe(self, cursor: Cursor, proof: int | None) -> Verdict:
         """Read up to the cursor, the only way to know a pipe again, and look whether more is there."""
         if proof is None:
             return Verdict("same")
         try:
-            source = self._open(0, cursor[1], None)
+            source = self._open_pipe(cursor[1])
         except InputChanged as error:
             return Verdict("changed", str(error))
         if proof_of(source.before) != proof:
@@ -173,7 +187,8 @@ class LineReader:
 
 
 def _bytes_of(span: Span, sizes: list[int]) -> int:
-    (first, start), (last, stop) = span.start, span.stop
+    first, start = span.start
+    last, stop = span.stop or span.start
     return sum(sizes[first:last]) - int(start) + int(stop)
 
 

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batchkit.splitters.blocks import FileBytes
+    from batchkit.readers.blocks import FileBytes
 
 _END: tuple[list[str], Any, None] = ([], None, None)
 _BOM = b"\xef\xbb\xbf"
@@ -42,7 +42,9 @@ class Splitter:
         self.skip_blank = skip_blank
         self.limit = limit
 
-    def batches(self, source: FileBytes, index: int, offset: int, batch_size: int) -> Iterator[LineBatch]:
+    def batches(  # noqa: C901  # the hot loop: a call per step would cost a microsecond a batch
+        self, source: FileBytes, index: int, offset: int, batch_size: int
+    ) -> Iterator[LineBatch]:
         """Yield the batches of a source that stands at `offset` of the file with this index.
 
         Where the source raises `SourceError`, the whole lines before that place come first.
@@ -98,11 +100,12 @@ class Splitter:
     def _blocks(self, source: FileBytes) -> Iterator[tuple[list[str], bytes, int | None]]:
         """Yield `(lines, bytes, None)` per block, and `([], last bytes, length)` for a line beyond the limit."""
         delimiter = self.delimiter.encode()
+        bound = self.limit + len(_BOM) + len(b"\r") + len(delimiter)  # what does not count for the item's length
         held: list[bytes] = []
         size = 0
         while block := source.read():
-            while size + len(block) > self.limit and not _end_of_last(held, block, delimiter):
-                tail, length, block = _pass_giant([*held, block], source, delimiter)  # noqa: PLW2901
+            while size + len(block) > bound and not _end_of_last(held, block, delimiter):
+                tail, length, block = _pass_giant([*held, block], source, delimiter)
                 held, size = [], 0
                 yield [], tail, length
             end = _end_of_last(held, block, delimiter)
@@ -127,30 +130,33 @@ class Splitter:
         if not lines:
             return items, {}
         if self.delimiter == "\n" and b"\r" in raw:
-            items = [line[:-1] if line.endswith("\r") else line for line in lines]
+            items = [line.removesuffix("\r") for line in lines]
             if not raw.endswith(b"\n"):
                 items[-1] = lines[-1]
         if first and raw.startswith(_BOM):
             items[0] = items[0][1:]
         if self.skip_blank:
             items = [item for item in items if item.strip(_BLANK)]
-        unreadable: dict[int, str] = {}
-        if not raw.isascii():
-            unreadable = {at: "not valid UTF-8" for at, item in enumerate(items) if not _valid(item)}
-        if len(raw) > self.limit:
-            for at, item in enumerate(items):
-                if len(item) > self.limit or len(item.encode("utf-8", "surrogateescape")) > self.limit:
-                    unreadable[at] = f"longer than {self.limit:,} bytes (--max-item-bytes)"
+        if raw.isascii() and len(raw) <= self.limit:
+            return items, {}
+        unreadable = {at: why for at, item in enumerate(items) if (why := self._why_not(item))}
         for at in unreadable:
             items[at] = None
         return items, unreadable
 
-    def place(self, raw: bytes, index: int) -> int:
-        """Return where in `raw` the item at `index` begins."""
+    def _why_not(self, item: str) -> str | None:
+        """Return why a line cannot be an item; `None` if it can."""
+        if len(item) > self.limit or len(item.encode("utf-8", "surrogateescape")) > self.limit:
+            return f"longer than {self.limit:,} bytes (--max-item-bytes)"
+        return None if _valid(item) else "not valid UTF-8"
+
+    def place(self, raw: bytes, index: int, *, first: bool) -> int:
+        """Return where in `raw` the item at `index` begins; `first`: whether `raw` begins the file."""
         delimiter = self.delimiter.encode()
         at = 0
         for line in raw.split(delimiter):
-            if not (self.skip_blank and not line.strip(_BLANK_BYTES)):
+            text = line.removeprefix(_BOM) if first and at == 0 else line
+            if not (self.skip_blank and not text.strip(_BLANK_BYTES)):
                 if index == 0:
                     return at
                 index -= 1
@@ -166,7 +172,7 @@ class LineBatch(Batch):
 
     __slots__ = ("_before", "_raw", "_splitter", "tail")
 
-    def __init__(  # noqa: PLR0913, PLR0917  # made per batch: keywords cost 0.3 µs
+    def __init__(  # made per batch: keywords cost 0.3 µs
         self,
         splitter: Splitter,
         lines: list[str],
@@ -202,7 +208,7 @@ class LineBatch(Batch):
 
     def split(self, count: int) -> tuple[Batch, Batch]:
         """Return the first `count` items and the rest."""
-        at = self._splitter.place(self._raw, count)
+        at = self.coordinate(count)[1] - self.start[1]
         head = {index: why for index, why in self.unreadable.items() if index < count}
         rest = {index - count: why for index, why in self.unreadable.items() if index >= count}
         return (
@@ -212,10 +218,12 @@ class LineBatch(Batch):
 
     def coordinate(self, index: int) -> list[int]:
         """Return file index and byte offset of an item."""
-        if index == 0 and len(self.items) == 1 and self.unreadable:
-            return list(self.start)
         file, offset = self.start
-        return [file, offset + self._splitter.place(self._raw, index)]
+        if index >= len(self.items):
+            return list(self.stop)
+        if self.stop[1] - offset != len(self._raw):  # a giant: of its bytes only the last were kept
+            return list(self.start)
+        return [file, offset + self._splitter.place(self._raw, index, first=offset == 0)]
 
 
 def _decode(block: bytes) -> str:
@@ -257,5 +265,3 @@ def _pass_giant(held: list[bytes], source: FileBytes, delimiter: bytes) -> tuple
         if at >= 0:
             return tail, length, block[end:]
     return tail[-BLOCK:], length, b""
-
-

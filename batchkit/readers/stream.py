@@ -57,7 +57,9 @@ class StreamReader:
                 pass
             last = list(islice(self._items, 1))
             if not last:
-                raise InputChanged(f"the stream ends before item {index:,}, up to which it was done; --restart starts over")
+                raise InputChanged(
+                    f"the stream ends before item {index:,}, up to which it was done; --restart starts over"
+                )
             self._at = index
         return last
 

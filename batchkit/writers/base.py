@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from batchkit.model import Mark
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from batchkit.model import Mark
 
 
 class ResultError(Exception):
@@ -25,6 +25,15 @@ class ResultError(Exception):
         super().__init__(index, why)
         self.index = index
         self.why = why
+
+
+def result_error(index: int, error: Exception) -> ResultError:
+    """Return the error of a result that raised `error` when it was to be written."""
+    if isinstance(error, ResultError):
+        return ResultError(index, error.why)
+    if isinstance(error, UnicodeEncodeError):
+        return ResultError(index, "its text cannot be encoded as UTF-8")
+    return ResultError(index, str(error) or type(error).__name__)
 
 
 class Writer(Protocol):
@@ -65,16 +74,20 @@ class PublishLog(Protocol):
 class Output(Protocol):
     """The place where a job's results end up.
 
-    path: the file they will stand in; `None` if they are kept nowhere that has a name.
     promise: "exactly once" or "at least once".
     """
 
-    path: str | None
+    @property
+    def path(self) -> str | None:
+        """The file the results will stand in; `None` if they are kept nowhere that has a name."""
 
     promise: str
 
     def refuse_foreign(self, *, replace: bool) -> None:
-        """Raise `UsageError` if the name is taken by a file or by another job's parts, and `replace` does not allow it."""
+        """Raise `UsageError` if a file or another job's parts have the name, unless `replace` allows to take it."""
+
+    def refuse_taken_over(self) -> None:
+        """Raise `OutputChanged` if another job took what this one had stored."""
 
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Make empty parts for new shards, `afresh`: dropping all parts there are; durable on return."""

@@ -7,7 +7,7 @@ import os
 from typing import Any, Protocol
 
 from batchkit.errors import UsageError
-from batchkit.writers.base import ResultError
+from batchkit.writers.base import result_error
 
 _NOT_WRITTEN = {".json", ".parquet", ".gz", ".zst", ".bz2", ".xz", ".zip", ".xlsx", ".db", ".sqlite", ".duckdb"}
 
@@ -25,11 +25,8 @@ class Format(Protocol):
     def resume(self, head: bytes) -> None:
         """Learn from the beginning of the output what earlier runs decided; `b""` if nothing is written yet."""
 
-    def header_length(self, head: bytes) -> int:
-        """Return how many bytes at the beginning of a part are not to be repeated when parts are joined."""
-
     def parse(self, lines: Iterator[str]) -> Iterator[Any]:
-        """Yield the results that stand in the lines of one part or output, as far as the format tells them."""
+        """Yield the results that stand in the lines of an output, as far as the format tells them."""
 
 
 class _Plain:
@@ -37,10 +34,6 @@ class _Plain:
 
     def resume(self, head: bytes) -> None:
         """Learn nothing."""
-
-    def header_length(self, head: bytes) -> int:  # noqa: ARG002  # the seam's
-        """Return 0."""
-        return 0
 
 
 class Text(_Plain):
@@ -98,8 +91,8 @@ def _each(results: Sequence[Any], line: Callable[[Any], str]) -> bytes:
         if result is not None:
             try:
                 lines.append(line(result).encode())
-            except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
-                raise ResultError(index, str(error)) from error
+            except Exception as error:  # whatever a result raises when it is written, the result's own methods included
+                raise result_error(index, error) from error
     return b"\n".join([*lines, b""])
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class MemoryOutput:
     """A list; exactly once within the process, gone with it."""
 
-    path = None
+    path: str | None = None
     promise = "exactly once"
 
     def __init__(self) -> None:
@@ -23,6 +23,9 @@ class MemoryOutput:
 
     def refuse_foreign(self, *, replace: bool) -> None:
         """Accept: nobody else knows the list."""
+
+    def refuse_taken_over(self) -> None:
+        """Accept."""
 
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Do nothing."""

@@ -21,12 +21,11 @@ from zlib import crc32
 from batchkit import files
 from batchkit.errors import DamageError, OutputChanged, UsageError
 from batchkit.writers import formats
-from batchkit.writers.lines import LineWriter, head
+from batchkit.writers.lines import LineWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import TextIO
 
     from batchkit.writers.base import PublishLog
 
@@ -37,11 +36,10 @@ _TAIL = 4096
 
 
 class _Piece(NamedTuple):
-    """Bytes `[start, stop)` of a file, to be appended."""
+    """The first `length` bytes of a file, to be appended."""
 
     path: str
-    start: int
-    stop: int
+    length: int
 
 
 class FileOutput:
@@ -77,6 +75,15 @@ class FileOutput:
             raise UsageError(f"'{self._parts}' is in the way and not batchkit's; move it, or give another -o")
         if not replace and os.path.lexists(self.path):
             raise UsageError(f"the output '{self.path}' exists and is not this job's; give another -o, or --overwrite")
+
+    def refuse_taken_over(self) -> None:
+        """Raise `OutputChanged` if the parts there are another job's by now."""
+        owner = self._owner()
+        if owner is not None and owner["job"] != self._job:
+            raise OutputChanged(
+                f"the output '{self.path}' was taken over by the job in '{owner['state']}'; "
+                "take it back with --restart --overwrite, or give another -o and --job"
+            )
 
     def _owner(self) -> dict[str, Any] | None:
         data = files.read_bytes(os.path.join(self._parts, "owner"))
@@ -133,7 +140,7 @@ class FileOutput:
         shards = len(marks)
         done = last if last.get("state") == "done" else last.get("done")
         source, begun, pieces = self._pieces(marks, done)
-        total = begun + sum(piece.stop - piece.start for piece in pieces)
+        total = begun + sum(piece.length for piece in pieces)
         offset = begun
         if last.get("state") == "joining" and last["shards"] == shards:
             offset = max(begun, last["offset"])
@@ -161,18 +168,12 @@ class FileOutput:
         frozen = done["shards"] if done else 0
         if done:
             self.verify(done)
-            source, begun, header = os.path.join(self._parts, "joined"), 0, bool(done["size"])
-            pieces = [_Piece(self.path, 0, done["size"])]
+            source, begun = os.path.join(self._parts, "joined"), 0
+            pieces = [_Piece(self.path, done["size"])]
         else:
-            source, begun, header = self._part(0), marks[0][0], bool(marks[0][0])
+            source, begun = self._part(0), marks[0][0]
             frozen, pieces = 1, []
-        form = formats.for_path(self.path)
-        for shard in range(frozen, len(marks)):
-            length = marks[shard][0]
-            if length:
-                start = form.header_length(head(self._part(shard))) if header else 0
-                pieces.append(_Piece(self._part(shard), start, length))
-                header = True
+        pieces += [_Piece(self._part(shard), marks[shard][0]) for shard in range(frozen, len(marks))]
         return source, begun, pieces
 
     def _finish(self, finishing: dict[str, Any], log: PublishLog) -> None:
@@ -217,15 +218,11 @@ class FileOutput:
     def stored(self, marks: Sequence[list[int] | None], done: dict[str, Any] | None) -> Iterator[Any]:
         """Yield the results that stand in the published file and in the parts up to their marks."""
         frozen = done["shards"] if done else 0
-        pieces = [_Piece(self.path, 0, done["size"])] if done else []
+        pieces = [_Piece(self.path, done["size"])] if done else []
         for shard in range(frozen, len(marks)):
             mark = marks[shard]
-            pieces.append(_Piece(self._part(shard), 0, mark[0] if mark else 0))
-        form = formats.for_path(self.path)
-        for path, _, stop in pieces:
-            if stop:
-                with open(path, encoding="utf-8", newline="") as file:
-                    yield from form.parse(_until(file, stop))
+            pieces.append(_Piece(self._part(shard), mark[0] if mark else 0))
+        return formats.for_path(self.path).parse(line for piece in pieces for line in _lines_of(piece))
 
     def remove_parts(self) -> None:
         """Remove the parts directory if it is ours."""
@@ -241,27 +238,30 @@ class FileOutput:
         files.remove_tree(self._parts)
 
 
-def _until(file: TextIO, stop: int) -> Iterator[str]:
-    """Yield the lines of a text file up to byte `stop`."""
-    for line in file:
-        if stop <= 0:
-            return
-        stop -= len(line.encode())
-        yield line
+def _lines_of(piece: _Piece) -> Iterator[str]:
+    """Yield the lines of a piece, with their ends."""
+    left = piece.length
+    if left:
+        with open(piece.path, encoding="utf-8", newline="\n") as file:
+            for line in file:
+                if left <= 0:
+                    return
+                left -= len(line.encode())
+                yield line
 
 
 def _at(pieces: Sequence[_Piece], offset: int) -> bytes:
     """Return a chunk of the concatenated pieces from `offset` on."""
-    for path, start, stop in pieces:
-        if offset < stop - start:
+    for path, length in pieces:
+        if offset < length:
             with files.naming("read", path):
                 fd = files.kernel.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    chunk = files.kernel.pread(fd, min(_COPY, stop - start - offset), start + offset)
+                    chunk = files.kernel.pread(fd, min(_COPY, length - offset), offset)
                 finally:
                     files.kernel.close(fd)
             if not chunk:
-                raise DamageError(f"'{path}' is shorter than the {stop:,} bytes it had; --restart starts over")
+                raise DamageError(f"'{path}' is shorter than the {length:,} bytes it had; --restart starts over")
             return chunk
-        offset -= stop - start
+        offset -= length
     raise AssertionError("the offset lies behind the last piece")

@@ -7,7 +7,7 @@ import dataclasses
 import io
 from typing import Any
 
-from batchkit.writers.base import ResultError
+from batchkit.writers.base import ResultError, result_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Csv:
-    """Comma-separated (RFC 4180, but LF) with a header.
+    """Comma-separated (RFC 4180, but LF) with a header, which stands once, before the first result of all.
 
     The first result decides the columns: the keys of a dict, else `column_1` … of a list or tuple, else `result`.
     A missing key or `None` is an empty field; a key that is no column is that result's failure.
@@ -31,43 +31,49 @@ class Csv:
         columns = self._columns
         rows: list[Sequence[Any]] = []
         for index, result in enumerate(results):
-            if result is None:
-                continue
-            row = dataclasses.asdict(result) if dataclasses.is_dataclass(result) else result
-            if columns is None:
-                columns = _columns_of(row)
-                rows.append(columns)
-            rows.append(_row(index, row, columns))
-        text = io.StringIO()
-        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
+            if result is not None:
+                row = _plain(result)
+                if columns is None:
+                    columns = _columns_of(row)
+                    rows.append(columns)
+                rows.append(_row(index, row, columns))
         try:
-            data = text.getvalue().encode()
-        except UnicodeEncodeError:
-            bad = next(i for i, row in enumerate(results) if not _encodable(row))
-            raise ResultError(bad, "its text cannot be encoded as UTF-8") from None
+            data = self._lines(rows)
+        except Exception as error:  # whatever a value raises when it becomes text is its result's failure
+            raise self._blamed(results, columns or []) from error
         self._columns = columns
         return data
 
+    def _lines(self, rows: Sequence[Sequence[Any]]) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
+        if "\r" in text.getvalue():  # which the writer leaves unquoted, and readers take for a line end
+            text = io.StringIO()
+            csv.writer(text, delimiter=self._delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
+        return text.getvalue().encode()
+
+    def _blamed(self, results: Sequence[Any], columns: list[str]) -> ResultError:
+        """Return the error of the first result that cannot be written."""
+        for index, result in enumerate(results):
+            try:
+                if result is not None:
+                    self._lines([columns, _row(index, _plain(result), columns)])
+            except Exception as error:  # noqa: BLE001  # as above
+                return result_error(index, error)
+        raise AssertionError("one of the results could not be written")
+
     def resume(self, head: bytes) -> None:
         """Take the columns from the header that stands there."""
-        self._columns = self._header(head)
-
-    def header_length(self, head: bytes) -> int:
-        """Return the length of the header."""
-        columns = self._header(head)
-        if columns is None:
-            return 0
-        text = io.StringIO()
-        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerow(columns)
-        return len(text.getvalue().encode())
+        lines = io.StringIO(head.decode("utf-8", "replace"), newline="\n")
+        self._columns = next(csv.reader(lines, delimiter=self._delimiter), None)
 
     def parse(self, lines: Iterator[str]) -> Iterator[Any]:
         """Yield a dict of strings per row."""
         return csv.DictReader(lines, delimiter=self._delimiter)
 
-    def _header(self, head: bytes) -> list[str] | None:
-        rows = csv.reader(io.StringIO(head.decode("utf-8", "replace"), newline=""), delimiter=self._delimiter)
-        return next(rows, None)
+
+def _plain(row: Any) -> Any:
+    return dataclasses.asdict(row) if dataclasses.is_dataclass(row) and not isinstance(row, type) else row
 
 
 def _columns_of(row: Any) -> list[str]:
@@ -80,19 +86,12 @@ def _columns_of(row: Any) -> list[str]:
 
 def _row(index: int, row: Any, columns: list[str]) -> Sequence[Any]:
     if isinstance(row, dict):
-        unknown = [key for key in row if str(key) not in columns]
+        named = {str(key): value for key, value in row.items()}
+        unknown = [key for key in named if key not in columns]
         if unknown:
             raise ResultError(index, f"the output has no column {unknown[0]!r}; it has {', '.join(columns)}")
-        return [row.get(column) for column in columns]
+        return [named.get(column) for column in columns]
     fields = list(row) if isinstance(row, list | tuple) else [row]
     if len(fields) != len(columns):
         raise ResultError(index, f"it has {len(fields)} fields and the output {len(columns)} columns")
     return fields
-
-
-def _encodable(row: Any) -> bool:
-    try:
-        str(row.values() if isinstance(row, dict) else row).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class OutputClosed(Exception):  # noqa: N818  # no error: whoever read the results has enough of them
+class OutputClosed(Exception):  # no error: whoever read the results has enough of them
     """Nobody reads standard output any more (`| head`)."""
 
 
@@ -40,7 +40,7 @@ class StdoutWriter:
         """Return the last: what was printed cannot be looked at again."""
         return len(marks) - 1
 
-    def open(self, mark: None) -> None:
+    def open(self, mark: None) -> None:  # noqa: ARG002  # the seam's
         """Let what Python has buffered go first."""
         sys.stdout.flush()
 

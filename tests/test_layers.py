@@ -1,0 +1,185 @@
+"""The house stands on its layers: who imports whom, and where each third-party package lives."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import batchkit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(batchkit.__file__).parent
+
+WORDS = {"errors", "model", "files", "fingerprint"}
+BASES = {"readers.base", "writers.base"}
+
+ALLOWED: dict[str, set[str]] = {
+    # words: each only earlier words
+    "errors": set(),
+    "model": {"errors"},
+    "files": {"errors", "model"},
+    "fingerprint": {"errors", "model", "files"},
+    # edges: words, and the same side; readers and writers never each other
+    "readers": set(),
+    "readers.base": WORDS,
+    "readers.blocks": {*WORDS, "readers.base"},
+    "readers.splitting": {*WORDS, "readers.base", "readers.blocks"},
+    "readers.lines": {*WORDS, "readers.base", "readers.blocks", "readers.splitting"},
+    "readers.sequence": {*WORDS, "readers.base"},
+    "readers.stream": {*WORDS, "readers.base"},
+    "writers": set(),
+    "writers.base": WORDS,
+    "writers.part": {*WORDS, "writers.base"},
+    "writers.rows": {*WORDS, "writers.base"},
+    "writers.formats": {*WORDS, "writers.base", "writers.rows"},
+    "writers.lines": {*WORDS, "writers.base", "writers.part", "writers.formats"},
+    "writers.output": {*WORDS, "writers.base", "writers.part", "writers.formats", "writers.lines"},
+    "writers.memory": {*WORDS, "writers.base"},
+    "writers.stdout": {*WORDS, "writers.base", "writers.formats", "writers.memory"},
+    "journal": WORDS,
+    # rules: words and earlier rules
+    "budget": WORDS,
+    "calling": {*WORDS, "budget"},
+    # state: words, journal, the two seams
+    "job": {*WORDS, *BASES, "journal"},
+    "resume": {*WORDS, *BASES, "journal", "job"},
+    # engine: words, rules, journal, the two seams; none of the other edges
+    "syncing": set(),
+    "tally": {*WORDS, *BASES},
+    "processor": {*WORDS, *BASES, "budget", "calling", "journal", "syncing"},
+    # faces: everything below, in this order
+    "progress": WORDS,
+    "result": {*WORDS, "progress"},
+    "run": {
+        *WORDS, *BASES, "journal", "budget", "calling", "job", "resume", "tally", "processor", "progress", "result",
+        "writers.memory", "writers.output", "writers.stdout",
+    },
+    "api": {
+        *WORDS, *BASES, "readers.lines", "readers.sequence", "readers.stream", "budget", "calling", "job", "resume",
+        "progress", "result", "run",
+    },
+    "cli": {*WORDS, ""},
+    "cli.process": {*WORDS, "api", "calling", "result", "cli"},
+    "cli.jobs": {*WORDS, "api", "budget", "job", "cli"},
+    "": {"api", "calling", "errors", "result"},
+    "__main__": {"cli"},
+}  # fmt: skip
+"""Module → what it may import of batchkit; `""` is the package itself."""
+
+HOMES: dict[str, str] = {"filelock": "job", "click": "cli", "tqdm": "progress"}
+"""Third-party package → its one home."""
+
+
+def modules() -> dict[str, Path]:
+    """Return the modules of the package by name, without its own."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the full names of all modules that a file imports, in functions and under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            module = str(node.module)
+            for alias in node.names:
+                inner = f"{module}.{alias.name}".removeprefix("batchkit.")
+                yield f"batchkit.{inner}" if module.startswith("batchkit") and inner in MODULES else module
+
+
+def inner(name: str) -> str | None:
+    """Return a full name without the package; `None` for other packages."""
+    return name.removeprefix("batchkit").removeprefix(".") if name.split(".", maxsplit=1)[0] == "batchkit" else None
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_layer_may(module: str) -> None:
+    """Imports point down the table of layers only; a new module takes its place in the list above."""
+    assert module in ALLOWED, f"{module} has no place in the layers"
+    found = {name for full in imports(MODULES[module]) if (name := inner(full)) is not None}
+    assert found <= ALLOWED[module], f"{module} must not import {sorted(found - ALLOWED[module])}"
+
+
+def test_the_list_of_layers_names_only_what_exists() -> None:
+    """Nobody is left in the list who is gone from the house."""
+    assert ALLOWED.keys() <= MODULES.keys()
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """The allowed imports have no circle, so neither have the real ones."""
+    left = {name: set(below) for name, below in ALLOWED.items() if name}
+    for below in left.values():
+        below.discard("")  # the package itself holds names only
+    left["cli.process"].discard("cli")
+    left["cli.jobs"].discard("cli")
+    while left:
+        free = [name for name, below in left.items() if not below & left.keys()]
+        assert free, f"a circle among {sorted(left)}"
+        for name in free:
+            del left[name]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_third_party_package_is_imported_in_its_home_only(module: str) -> None:
+    """Filelock in job, click in cli, tqdm in progress, polars nowhere yet; nothing else at all."""
+    for full in imports(MODULES[module]):
+        package = full.split(".")[0]
+        if package == "batchkit" or package in sys.stdlib_module_names:
+            continue
+        assert HOMES.get(package) == module.split(".", maxsplit=1)[0], f"{module} must not import {package}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import batchkit",
+        "import batchkit; batchkit.ItemError",
+        "import runpy; sys.argv = ['batchkit', '--help']; runpy.run_module('batchkit', run_name='__main__')",
+        "import runpy; sys.argv = ['batchkit', 'process', '--help']; runpy.run_module('batchkit', run_name='__main__')",
+        "import runpy; sys.argv = ['batchkit', '--version']; runpy.run_module('batchkit', run_name='__main__')",
+    ],
+)
+def test_heavy_packages_are_loaded_only_where_they_are_used(code: str) -> None:
+    """`import batchkit` and every --help load neither polars nor tqdm nor filelock."""
+    tell = "atexit.register(lambda: print(json.dumps(list(sys.modules)), file=sys.stderr))"
+    script = f"import sys, json, atexit\n{tell}\n{code}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert "batchkit" in loaded
+    assert not loaded & {"polars", "tqdm", "filelock", "numpy", "pandas"}
+
+
+def test_importing_the_package_loads_nothing_of_it() -> None:
+    """`__init__` re-exports names without importing their homes."""
+    script = "import sys, batchkit; print([name for name in sys.modules if name.startswith('batchkit.')])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_linked_names_are_those_of_the_type_checker() -> None:
+    """The names imported for type checkers are exactly the public ones."""
+    tree = ast.parse(MODULES[""].read_text())
+    named = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
+    assert named == set(batchkit.__all__)
