@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from batchkit.budget import Budget, seconds_of, seconds_until, stopping_on_signals
 from batchkit.calling import check
-from batchkit.errors import UsageError
+from batchkit.errors import DamageError, UsageError
 from batchkit.job import JobDirectory, Status, names
 from batchkit.progress import MODES
 from batchkit.readers.lines import MAX_ITEM_BYTES, LineReader, share_done
@@ -227,9 +228,10 @@ class Job:
     def remove(self) -> None:
         """Remove the job and what it has not published; a published output outside of its directory stays."""
         with self._directory.locked():
-            output = output_of(self._directory, self._manifest())
-            if output is not None:
-                output.remove_parts()
+            with suppress(DamageError):  # whose output it was is not known any more; the job itself can go
+                output = output_of(self._directory, self._manifest())
+                if output is not None:
+                    output.remove_parts()
             self._directory.remove()
 
 

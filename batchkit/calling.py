@@ -209,7 +209,8 @@ def check(function: Callable[..., Any] | None) -> None:
     """Raise `UsageError` for what cannot be called."""
     if function is not None and not callable(function):
         raise UsageError(f"the function is {function!r}, which cannot be called")
-    called = getattr(function, "__call__", None) if _makes_callables(function) else _called(function)
+    called: Any = function
+    called = called.__call__ if _makes_callables(function) else _called(function)
     if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
         raise UsageError(f"'{name_of(function)}' is an async function; this version calls plain functions only")
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from batchkit.writers.base import Output, Writer
 
     Say = Callable[[str], None]
-    MakeOutput = Callable[[str], Output]
-    """Makes the output for a job uuid."""
+    MakeOutput = Callable[..., Output]
+    """Makes the output for a job uuid; `path=` another one than this run asks for."""
 
 
 class Wishes(NamedTuple):
@@ -129,8 +129,9 @@ def _begin(
 ) -> OpenJob:
     """Write the manifest of a new job: from here on it owns its output's name."""
     path = make_output("").path
+    left = None
     if earlier is not None and earlier.output != path:
-        earlier = None
+        left, earlier = earlier, None
     manifest = new_manifest(
         name=job.name,
         definition=definition,
@@ -142,6 +143,8 @@ def _begin(
     output = make_output(manifest.job)
     output.refuse_foreign(replace=manifest.replace)
     job.save(manifest)
+    if left is not None:
+        make_output(left.job, path=left.output).remove_parts()
     return _create(job, manifest, output)
 
 

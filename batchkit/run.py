@@ -105,7 +105,7 @@ def _open_and_work(work: Work, job: JobDirectory, wishes: Wishes, number: int) -
         job,
         reader=work.reader,
         definition=definition,
-        make_output=lambda uuid: StdoutOutput() if path == STDOUT else FileOutput(path, uuid, job.path),
+        make_output=_maker(job, path),
         wishes=wishes,
         say=say,
     )
@@ -124,6 +124,13 @@ def _say(text: str) -> None:
 
 def _say_nothing(_text: str) -> None:
     pass
+
+
+def _maker(job: JobDirectory, wanted: str) -> Callable[..., Output]:
+    def make_output(uuid: str, path: str | None = wanted) -> Output:
+        return StdoutOutput() if path in {None, STDOUT} else FileOutput(str(path), uuid, job.path)
+
+    return make_output
 
 
 def _output_path(work: Work, job: JobDirectory) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import random
 import statistics
 import subprocess
 import sys
@@ -32,9 +31,9 @@ class Run(NamedTuple):
 def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> Run:
     """Run a command to its end and return its figures."""
     begun = time.perf_counter()
-    process = subprocess.Popen(
-        command, cwd=cwd, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment.update(env or {})
+    process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - begun
@@ -56,24 +55,21 @@ def alternating(candidates: Mapping[str, Callable[[], Run]], runs: int, *, warm_
 
 def median(runs: Sequence[Run], field: str = "wall") -> float:
     """Return the median of a figure."""
-    return statistics.median(getattr(one, field) for one in runs)
+    return statistics.median(float(getattr(one, field)) for one in runs)
 
 
 def ratio(runs: Sequence[Run], base: Sequence[Run], field: str = "wall") -> float:
     """Return the median of the ratios of neighbouring runs."""
     pairs = zip(runs, base, strict=True)
-    return statistics.median(getattr(one, field) / getattr(other, field) for one, other in pairs)
+    return statistics.median(float(getattr(one, field) / getattr(other, field)) for one, other in pairs)
 
 
 def write_lines(path: Path, count: int) -> None:
-    """Write `count` lines of about 60 bytes, the same every time."""
-    pick = random.Random(1)
-    words = ["".join(pick.choices("abcdefghijklmnopqrstuvwxyz", k=pick.randint(3, 9))) for _ in range(5000)]
-    block = "".join(" ".join(pick.choices(words, k=9))[:60].rstrip() + "\n" for _ in range(min(count, 100_000)))
-    with path.open("w", encoding="ascii") as file:
-        for _ in range(count // 100_000):
-            file.write(block)
-        file.write("".join(block.splitlines(keepends=True)[: count % 100_000]))
+    """Write `count` lines of about 60 bytes, the same every time.
+
+    In a process of its own: a child's peak memory, as the kernel counts it, begins with that of its parent.
+    """
+    subprocess.run([PYTHON, str(HERE / "lines.py"), str(path), str(count)], check=True)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import filecmp
 import os
 import shutil
 import signal
@@ -15,9 +16,14 @@ import statistics
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from measuring import HERE, PYTHON, Run, alternating, machine, median, ratio, run, table, write_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SCRIPT = str(Path(PYTHON).with_name("batchkit"))
 WORK = str(HERE / "work.py")
@@ -50,14 +56,13 @@ def loop(directory: Path, lines: int, runs: int, sizes: list[int]) -> None:
         clear(directory)
         return run(batchkit(directory, str(source), *options), directory)
 
-    candidates = {"bare loop": bare}
+    candidates: dict[str, Callable[[], Run]] = {"bare loop": bare}
     for size in sizes:
-        candidates[f"batchkit, batch {size}"] = lambda size=size: ours("-b", str(size))
-        candidates[f"batchkit, batch {size}, --sync-interval never"] = lambda size=size: ours(
-            "-b", str(size), "--sync-interval", "never"
-        )
+        name = f"batchkit, batch {size}"
+        candidates[name] = partial(ours, "-b", str(size))
+        candidates[f"{name}, --sync-interval never"] = partial(ours, "-b", str(size), "--sync-interval", "never")
     found = alternating(candidates, runs)
-    if (directory / "bare.txt").read_bytes() != (directory / "batchkit.txt").read_bytes():
+    if not filecmp.cmp(directory / "bare.txt", directory / "batchkit.txt", shallow=False):
         raise SystemExit("the outputs differ")
     base = found["bare loop"]
     print(f"\n{lines:,} lines, {runs} alternating runs, medians; outputs compared: the same\n")
@@ -171,15 +176,15 @@ def main() -> None:
     print(machine("click", "filelock", "polars", "tqdm"))
     with tempfile.TemporaryDirectory(dir=arguments.directory or Path.cwd()) as name:
         directory = Path(name)
-        parts = {
-            "loop": lambda: loop(directory, arguments.lines, arguments.runs, arguments.batch_sizes),
-            "memory": lambda: memory(directory, arguments.lines),
-            "start": lambda: start(directory, arguments.runs),
-            "resume": lambda: resume(directory, arguments.lines, arguments.runs),
-        }
-        for part, measure in parts.items():
-            if arguments.only in {None, part}:
-                measure()
+        lines, runs = arguments.lines, arguments.runs
+        if arguments.only in {None, "loop"}:
+            loop(directory, lines, runs, arguments.batch_sizes)
+        if arguments.only in {None, "memory"}:
+            memory(directory, lines)
+        if arguments.only in {None, "start"}:
+            start(directory, runs)
+        if arguments.only in {None, "resume"}:
+            resume(directory, lines, runs)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+import batchkit
 from batchkit.errors import UsageError
 from batchkit.progress import Progress, duration
 
@@ -193,7 +194,7 @@ class TestChoice:
     def test_an_unknown_mode_is_refused(self) -> None:
         """The message names the modes."""
         with pytest.raises(UsageError, match="auto, bar, log, none"):
-            progress("loud", io.StringIO(), Clock())
+            batchkit.process([1], progress="loud")
 
 
 @pytest.mark.parametrize(

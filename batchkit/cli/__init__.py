@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from batchkit import __version__
+from batchkit.cli.options import VERBOSE
 from batchkit.errors import BatchkitError
 
 _COMMANDS = {
@@ -42,32 +43,26 @@ class _Group(click.Group):
             super().main(*args, **extra)
         except click.exceptions.Exit as error:
             sys.exit(error.exit_code)
-        except click.ClickException as error:
-            error.show()
+        except click.UsageError as error:
+            _say(f"{error.format_message()} See: {error.ctx.command_path if error.ctx else 'batchkit'} --help")
             sys.exit(error.exit_code)
-        except click.Abort:
+        except (click.Abort, KeyboardInterrupt):
             sys.exit(ABORTED + 2)
-        except KeyboardInterrupt:
-            sys.exit(ABORTED + 2)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
         except BrokenPipeError:
             _drop_stdout()
         except BatchkitError as error:
-            sys.exit(fail(error))
+            if ctx.meta.get(VERBOSE):
+                traceback.print_exception(error)
+            _say(str(error))
+            sys.exit(error.exit_code)
 
 
-def fail(error: BatchkitError) -> int:
-    """Print an error in one line, with its traceback under `-v`; return the exit code."""
-    context = click.get_current_context(silent=True)
-    verbose = context.params.get("verbose") if context else _verbose_asked()
-    if verbose:
-        traceback.print_exception(error)
-    click.echo(f"batchkit: {error}", err=True)
-    return error.exit_code
-
-
-def _verbose_asked() -> bool:
-    """By the time an error arrives here, click has left the context that would say."""
-    return not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
+def _say(text: str) -> None:
+    click.echo(f"batchkit: {text}", err=True)
 
 
 def _drop_stdout() -> None:

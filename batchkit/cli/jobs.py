@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from batchkit.cli.options import state_dir as state_dir_option, verbose
+from batchkit.errors import BatchkitError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from batchkit.api import Job
     from batchkit.job import Status
-
-_state_dir = click.option(
-    "--state-dir", metavar="DIR", help="Where jobs are kept; default: $BATCHKIT_STATE_DIR or .batchkit."
-)
-_verbose = click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
-
-
-def _common(command: Callable[..., Any]) -> Callable[..., Any]:
-    return _state_dir(_verbose(command))
 
 
 @click.command(epilog="\b\nExamples:\n  batchkit status\n  batchkit status items-fetch --json")
 @click.argument("job", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: an object for one job, a list for all.")
-@_common
-def status(job: str | None, as_json: bool, state_dir: str | None, verbose: bool) -> None:  # noqa: ARG001, FBT001
+@state_dir_option
+@verbose
+def status(job: str | None, as_json: bool, state_dir: str | None) -> None:  # noqa: FBT001
     """Show how a job stands, or all jobs. Changes nothing."""
     from batchkit import api  # noqa: PLC0415  # not needed for --help
 
-    known = [api.Job(job, state_dir)] if job else api.jobs(state_dir)
-    found = [one.status() for one in known]
+    found = [api.Job(job, state_dir).status()] if job else _readable(api.jobs(state_dir))
     if as_json:
         entries = [one._asdict() for one in found]
         click.echo(json.dumps(entries[0] if job else entries, indent=1))
@@ -41,6 +34,17 @@ def status(job: str | None, as_json: bool, state_dir: str | None, verbose: bool)
             click.echo(_line(one))
     else:
         click.echo(f"no jobs in '{api.state_directory(state_dir)}'", err=True)
+
+
+def _readable(jobs: list[Job]) -> list[Status]:
+    """Return the status of each job that can be read, and say which cannot."""
+    found = []
+    for job in jobs:
+        try:
+            found.append(job.status())
+        except BatchkitError as error:
+            click.echo(f"batchkit: {error}", err=True)
+    return found
 
 
 def _line(one: Status) -> str:
@@ -57,8 +61,9 @@ def _line(one: Status) -> str:
 
 @click.command(epilog="\b\nExample:\n  batchkit reset items-fetch")
 @click.argument("job")
-@_common
-def reset(job: str, state_dir: str | None, verbose: bool) -> None:  # noqa: ARG001, FBT001
+@state_dir_option
+@verbose
+def reset(job: str, state_dir: str | None) -> None:
     """Forget what a job has done: its next run starts over. A published output stays until replaced."""
     from batchkit import api  # noqa: PLC0415
 
@@ -68,8 +73,9 @@ def reset(job: str, state_dir: str | None, verbose: bool) -> None:  # noqa: ARG0
 
 @click.command(epilog="\b\nExample:\n  batchkit rm items-fetch")
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@_common
-def rm(jobs: tuple[str, ...], state_dir: str | None, verbose: bool) -> None:  # noqa: ARG001, FBT001
+@state_dir_option
+@verbose
+def rm(jobs: tuple[str, ...], state_dir: str | None) -> None:
     """Remove jobs and what they have not published; published outputs stay."""
     from batchkit import api  # noqa: PLC0415
 
@@ -83,8 +89,9 @@ def rm(jobs: tuple[str, ...], state_dir: str | None, verbose: bool) -> None:  # 
     "--older", required=True, metavar="DURATION", help="Remove completed jobs not touched for so long: 12h, 30d."
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@_common
-def prune(older: str, dry_run: bool, state_dir: str | None, verbose: bool) -> None:  # noqa: ARG001, FBT001
+@state_dir_option
+@verbose
+def prune(older: str, dry_run: bool, state_dir: str | None) -> None:  # noqa: FBT001
     """Remove completed jobs that nobody has touched for a while; published outputs stay."""
     from batchkit import api  # noqa: PLC0415
     from batchkit.budget import seconds_of  # noqa: PLC0415

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import Any
 
 import click
 
+from batchkit.cli.options import state_dir, verbose
 from batchkit.errors import UsageError
 
 TYPE_CHECKING = False
@@ -25,6 +27,7 @@ Examples:
 
 Run the same command again to go on where the last run stopped. Durations: 90, 90s, 10m, 2h30m; sizes: 64MB."""
 
+_ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\0": "\0", "\\\\": "\\"}
 _SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
@@ -42,6 +45,15 @@ class _Size(click.ParamType[int]):
             return int(float(number) * _SIZES[unit])
         except (ValueError, KeyError):
             self.fail(f"{value!r} is not a size; give for example 4096, 64MB or 1GiB", param, ctx)
+
+
+def _unescaped(text: str) -> str:
+    """Return a delimiter with its escapes resolved."""
+    parts = re.split(r"(\\.?)", text)
+    unknown = [part for part in parts[1::2] if part not in _ESCAPES]
+    if unknown:
+        raise UsageError(f"the delimiter has the escape '{unknown[0]}'; known are {' '.join(_ESCAPES)}")
+    return "".join(_ESCAPES.get(part, part) for part in parts)
 
 
 def _interval(value: str) -> str | None:
@@ -62,7 +74,7 @@ def _interval(value: str) -> str | None:
 @click.option("--max-items", type=click.IntRange(0), metavar="N", help="End after so many items in this run.")
 @click.option("--max-batches", type=click.IntRange(0), metavar="N", help="End after so many batches in this run.")
 @click.option("--job", metavar="NAME", help="Name of the job; default: made of source and function.")
-@click.option("--state-dir", metavar="DIR", help="Where jobs are kept; default: $BATCHKIT_STATE_DIR or .batchkit.")
+@state_dir
 @click.option("--restart", is_flag=True, help="Forget what was done and start over.")
 @click.option(
     "--on-input-change",
@@ -93,7 +105,7 @@ def _interval(value: str) -> str | None:
     help="What to show.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+@verbose
 @click.option("--json", "as_json", is_flag=True, help="Print what the run did as JSON (needs -o).")
 @click.option(
     "--paused-exit-code", type=click.IntRange(0, 255), default=75, show_default=True, help="Exit code with work left."
@@ -109,7 +121,6 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     sync_interval: str,
     progress: str,
     quiet: bool,  # noqa: FBT001
-    verbose: bool,  # noqa: ARG001, FBT001  # read where errors are printed
     as_json: bool,  # noqa: FBT001
     paused_exit_code: int,
     output: str | None,
@@ -128,7 +139,7 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
         raise UsageError("--json needs -o FILE: standard output carries the results")
     reader = api.lines(
         *sources,
-        delimiter="\0" if null else delimiter.encode().decode("unicode_escape"),
+        delimiter="\0" if null else _unescaped(delimiter),
         skip_blank=skip_blank,
         max_item_bytes=max_item_bytes,
     )

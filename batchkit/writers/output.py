@@ -48,23 +48,20 @@ class FileOutput:
     promise = "exactly once"
 
     def __init__(self, path: str, job: str, state: str) -> None:
-        """Write to `path` (absolute, links resolved) for the job with the uuid `job` and the directory `state`.
-
-        Raises `UsageError` for a path that cannot be written.
-        """
+        """Write to `path` (absolute, links resolved) for the job with the uuid `job` and the directory `state`."""
         self.path = path
         self._parts = path + ".parts"
         self._job = job
         self._state = state
-        formats.for_path(path)
-        if os.path.isdir(path):
-            raise UsageError(f"the output '{path}' is a directory; give a file in it")
-        directory = os.path.dirname(path)
-        if not os.path.isdir(directory) and directory != state:
-            raise UsageError(f"there is no directory '{directory}' for the output; run: mkdir -p '{directory}'")
 
     def refuse_foreign(self, *, replace: bool) -> None:
-        """Raise `UsageError` if another job is at work on the output, or if it exists and may not be replaced."""
+        """Raise `UsageError` for a path that cannot be written, is another job's, or exists and may not be replaced."""
+        formats.for_path(self.path)
+        if os.path.isdir(self.path):
+            raise UsageError(f"the output '{self.path}' is a directory; give a file in it")
+        directory = os.path.dirname(self.path)
+        if not os.path.isdir(directory) and directory != self._state:
+            raise UsageError(f"there is no directory '{directory}' for the output; run: mkdir -p '{directory}'")
         owner = self._owner()
         if owner is not None and owner["state"] != self._state and not replace:
             raise UsageError(

@@ -1,0 +1,22 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import click
+
+VERBOSE = "batchkit.verbose"
+"""Key of a context's `meta`: whether errors show their traceback."""
+
+
+def _remember(ctx: click.Context, _option: click.Parameter, value: bool) -> None:  # noqa: FBT001  # click's
+    if value:
+        ctx.meta[VERBOSE] = True
+
+
+verbose = click.option(
+    "-v", "--verbose", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
+)
+
+state_dir = click.option(
+    "--state-dir", metavar="DIR", help="Where jobs are kept; default: $BATCHKIT_STATE_DIR or .batchkit."
+)
