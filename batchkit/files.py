@@ -88,12 +88,18 @@ class AppendFile:
         with naming("open", path):
             self.fd = kernel.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
             try:
-                if os.fstat(self.fd).st_size != length:
-                    kernel.ftruncate(self.fd, length)
-                os.lseek(self.fd, length, os.SEEK_SET)
+                self._cut(length)
             except BaseException:
                 os.close(self.fd)
                 raise
+
+    def _cut(self, length: int) -> None:
+        size = os.fstat(self.fd).st_size
+        if size < length:
+            raise DamageError(f"'{self.path}' has {size:,} of the {length:,} bytes it had; --restart starts over")
+        if size > length:
+            kernel.ftruncate(self.fd, length)
+        os.lseek(self.fd, length, os.SEEK_SET)
 
     def append(self, data: bytes) -> None:
         """Write all of `data` at the end; in the page cache on return."""

@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from batchkit import files, journal
-from batchkit.errors import DamageError, JobLocked, StorageError, UsageError
+from batchkit.errors import DamageError, JobLocked, UsageError
+from batchkit.locks import held, holder
 from batchkit.model import Checkpoint, Span
 
 TYPE_CHECKING = False
@@ -147,30 +148,30 @@ class JobDirectory:
     def locked(self) -> Iterator[None]:
         """Hold the job's lock. Raises `JobLocked`, naming the holder, if another run keeps it."""
         path = self._file("lock")
-        with _held(path, LOCK_PATIENCE) as got:
+        with held(path, LOCK_PATIENCE) as got:
             if not got:
-                raise JobLocked(f"the job '{self.name}' is being run by {_holder(path)}; wait for it or stop it")
+                raise JobLocked(f"the job '{self.name}' is being run by {holder(path)}; wait for it or stop it")
             yield
 
     @contextmanager
     def shard_locked(self, number: int) -> Iterator[None]:
         """Hold a shard's lock, waiting for a worker that outlived its run. Raises `JobLocked`."""
         path = self._file(f"shards/{number:05d}.lock")
-        with _held(path, SHARD_PATIENCE) as got:
+        with held(path, SHARD_PATIENCE) as got:
             if not got:
-                raise JobLocked(f"shard {number} of the job '{self.name}' is still held by {_holder(path)}")
+                raise JobLocked(f"shard {number} of the job '{self.name}' is still held by {holder(path)}")
             yield
 
     def running(self) -> bool:
         """Tell whether a run holds the job now."""
         if not os.path.exists(self._file("lock")):
             return False
-        with _held(self._file("lock"), 0) as got:
+        with held(self._file("lock"), 0) as got:
             return not got
 
     def holder(self) -> str:
         """Return who holds the lock, or held it last, for messages."""
-        return _holder(self._file("lock"))
+        return holder(self._file("lock"))
 
     def clean(self) -> None:
         """Remove what an interrupted replacement left behind; only under the lock."""
@@ -259,45 +260,6 @@ def _append_line(path: str, line: bytes, *, sync: bool) -> None:
         file.close()
     if sync:  # also where the file was there already: its name may be only in the page cache of a killed run
         files.sync_directory(os.path.dirname(path))
-
-
-@contextmanager
-def _held(path: str, patience: float) -> Iterator[bool]:
-    """Try to hold a lock for at most `patience` seconds; yield whether it is held."""
-    from filelock import FileLock, Timeout  # noqa: PLC0415  # 40 ms, and not needed to look at a job
-
-    def sign(fd: int) -> None:
-        text = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "since": time.time()})
-        files.overwrite(fd, text.encode() + b"\n")
-
-    lock = FileLock(
-        path,
-        mode=files.PRIVATE,
-        thread_local=False,
-        fallback_to_soft=False,
-        preserve_lock_file=True,
-        on_acquired=sign if patience else None,
-    )
-    try:
-        lock.acquire(timeout=patience, poll_interval=0.05)
-    except Timeout:
-        yield False
-        return
-    except OSError as error:
-        raise StorageError(f"cannot lock '{path}': {error.strerror or error}") from error
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
-def _holder(path: str) -> str:
-    try:
-        who = json.loads(files.read_bytes(path) or b"")
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(who["since"]))
-        return f"pid {who['pid']} on {who['host']} since {since}"
-    except (ValueError, KeyError, TypeError, StorageError):
-        return "another process"
 
 
 def names(state_dir: str) -> Sequence[str]:

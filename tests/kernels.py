@@ -228,6 +228,14 @@ class Recording(Hooked):
         call(path)
         self._change("remove", path)
 
+    def settle(self) -> None:
+        """Let everything reach the disk by itself, as it does after half a minute."""
+        self._durable = dict(self._names)
+        self._pending.clear()
+        for inode in self._names.values():
+            if inode is not None:
+                inode.durable, inode.durable_time = bytes(inode.now), inode.time
+
     def states(self, seed: int) -> Iterator[tuple[str, State]]:
         """Yield (what happened, files and directories) for disk states that a cut now may leave."""
         yield "everything survived", self._state(self._names, _now)

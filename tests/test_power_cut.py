@@ -25,14 +25,14 @@ def cut(job: Job, kernel: Recording, at: int | None) -> bool:
     return False
 
 
-def check_states(job: Job, kernel: Recording, expected: bytes, seed: int) -> int:
+def check_states(job: Job, kernel: Recording, expected: bytes, seed: int, items: int = len(LINES)) -> int:
     """Resume from every state that the cut may have left; return how many there were."""
     count = 0
     for what, state in kernel.states(seed):
         materialize(job.directory, state)
         try:
             job.run()
-            job.check(expected, len(LINES))
+            job.check(expected, items)
         except Exception as error:
             raise AssertionError(f"cut before call {kernel.cut_at}, {what}: {error}") from error
         count += 1
@@ -84,6 +84,29 @@ def test_a_power_cut_during_the_resume_after_a_kill_gives_the_exact_output(job: 
             if cut(job, kernel, second):
                 states += check_states(job, kernel, expected, seed=100 * first + second)
     assert states > 500
+
+
+@pytest.mark.slow
+def test_a_power_cut_while_appended_items_are_added_gives_the_exact_output(job: Job) -> None:
+    """The published output, its copy with the new part behind it, and the rename that replaces the one by the other."""
+    job.options["sync_interval"] = 0
+    job.run()
+    job.grow()
+    job.run()
+    expected = job.output.read_bytes()
+    states = at = 0
+    while True:
+        at += 1
+        job.clear()
+        kernel = Recording(job.directory)
+        assert not cut(job, kernel, None)
+        kernel.settle()
+        kernel.changes = 0
+        job.grow()
+        if not cut(job, kernel, at):
+            break
+        states += check_states(job, kernel, expected, seed=at, items=len(LINES) + 3)
+    assert states > 300
 
 
 def test_the_model_of_a_power_cut_loses_what_was_not_synced(tmp_path: Path) -> None:

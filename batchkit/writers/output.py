@@ -143,6 +143,7 @@ class FileOutput:
             offset = max(begun, last["offset"])
         target = files.AppendFile(source, offset, mode=files.SHARED)
         target.synced = -1
+        files.sync_directory(self._parts)  # an offset in the log is worth nothing without the file's name
         try:
             while target.length < total and keep_going():
                 stretch = min(total, target.length + _SYNC_EVERY)
@@ -155,7 +156,6 @@ class FileOutput:
             target.close()
         if target.length < total:
             return {}
-        files.sync_directory(self._parts)
         finishing = {"state": "finishing", "shards": shards, "size": total, "from": source, "done": done}
         log.write(finishing)
         return finishing
