@@ -17,7 +17,7 @@ from batchkit.readers.lines import MAX_ITEM_BYTES, LineReader, share_done
 from batchkit.readers.sequence import SequenceReader, as_sequence
 from batchkit.readers.stream import StreamReader
 from batchkit.resume import Wishes
-from batchkit.run import Work, as_job, in_memory, output_of, stored
+from batchkit.run import Work, as_job, in_memory, output_of, sayer, stored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         begun=begun,
     )
     name = work.default_name() if job is None else job
-    with stopping_on_signals(budget, _interrupt if abort is None else abort):
+    with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
         if name is None:
             return in_memory(work)
         directory = JobDirectory(state_directory(state_dir), name)
@@ -188,7 +188,8 @@ class Job:
         runs = directory.runs()
         ends = [entry for entry in runs if "end" in entry]
         last = ends[-1] if ends and ends[-1]["run"] == runs[-1]["run"] else None
-        published = manifest.output is None or directory.publish_log(manifest.job).is_done(len(points))
+        done_entry = directory.publish_log(manifest.job).done()
+        published = manifest.output is None or (done_entry is not None and done_entry["shards"] == len(points))
         ended = bool(points) and all(point is not None and point.end for point in points)
         done, failed = sum(point.done for point in known), sum(point.failed for point in known)
         skipped = sum(point.skipped for point in known)
@@ -205,7 +206,7 @@ class Job:
         return Status(
             job=self.name,
             status=status,
-            reason=f"by {directory.holder()}" if status == "running" else last["reason"] if last else None,
+            reason=_reason_of(status, directory.holder(), last),
             done=done,
             failed=failed,
             skipped=skipped,
@@ -239,6 +240,12 @@ def jobs(state_dir: str | os.PathLike[str] | None = None) -> list[Job]:
     """Return the jobs in a state directory, by name."""
     directory = state_directory(state_dir)
     return [Job(name, directory) for name in names(directory)]
+
+
+def _reason_of(status: str, holder: str, last: dict[str, Any] | None) -> str | None:
+    if status == "running":
+        return f"by {holder}"
+    return None if status == "completed" or last is None else str(last["reason"])
 
 
 def _status_of(*, running: bool, completed: bool, broken: bool, begun: bool) -> str:

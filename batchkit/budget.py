@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 import re
 import signal
 import threading
 import time
 from collections import deque
 from contextlib import contextmanager
+from typing import Any
 
 from batchkit.errors import UsageError
 
@@ -56,6 +58,7 @@ class Budget:
         """Start the clock."""
         self.reason: str | None = None
         self.waiting = False  # whether the reader is waiting for input: nothing in hand
+        self.wakeable = False  # whether a signal ends the wait: only the main thread handles any
         self.waking = False  # whether the signal on its way is the watch's own
         self._clock = clock
         self._deadline = math.inf if max_time is None else clock() + max_time
@@ -122,30 +125,49 @@ class Budget:
         if self._divisible:
             self._cut()
 
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asked the run to stop."""
+        return self.reason in STOP_SIGNALS
+
     def look(self) -> None:
         """Cut the batch in hand if the deadline or its own time has come; the watch calls this now and then."""
         now = self._clock()
+        if self.waiting:
+            self._begun = now  # the batch's own time begins when its items are there
         asked = self.reason is not None  # perhaps between granting the batch and calling: then nothing was cut
         if self._divisible and (asked or now >= self._deadline or now - self._begun >= self._batch_seconds):
             self._begun = math.inf
             self._cut()
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Look at the clock from a thread while the block runs: a reading per item would cost 56 ns each."""
+    def waiting_for(self, *, pipe: bool) -> Iterator[None]:
+        """Let a request to stop end the block by `Interrupted`, if it waits for a `pipe`."""
+        self.waiting = pipe
+        try:
+            if pipe and self.reason is not None:
+                raise Interrupted
+            yield
+        finally:
+            self.waiting = False
+
+    @contextmanager
+    def watched(self, tick: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Look at the clock from a thread while the block runs: a reading per item would cost 56 ns each.
+
+        tick: called now and then, too; for what is to be seen while nothing is committed.
+        """
         ended = threading.Event()
 
         def watch() -> None:
             while not ended.wait(_WATCH_EVERY):
                 self.look()
-                if self.waiting and not self.waking and self._clock() >= self._deadline:
+                tick()
+                if self.waiting and self.wakeable and not self.waking and self._clock() >= self._deadline:
                     self.stop("time")
                     self.waking = True
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
-        if not self._divisible and math.isinf(self._deadline):
-            yield
-            return
         thread = threading.Thread(target=watch, name="batchkit-watch", daemon=True)
         thread.start()
         try:
@@ -159,9 +181,17 @@ _active: list[Budget] = []
 """The budgets of the runs in the main thread, outermost first."""
 
 
+def _stop_all(reason: str) -> None:
+    """Stop every run: a function may itself call `process()`, and the request is for all."""
+    for budget in _active:
+        budget.stop(reason)
+
+
 @contextmanager
-def stopping_on_signals(budget: Budget, abort: Callable[[int], None]) -> Iterator[None]:
-    """Turn the first stop signal into a stop request, the second into `abort(number)`.
+def stopping_on_signals(
+    budget: Budget, abort: Callable[[int], None], say: Callable[[str], None] = lambda _text: None
+) -> Iterator[None]:
+    """Turn the first stop signal into a stop request, of which `say` tells, and the second into `abort(number)`.
 
     Does nothing outside the main thread, where Python handles no signals. Earlier handlers are put back at the end.
     """
@@ -170,30 +200,37 @@ def stopping_on_signals(budget: Budget, abort: Callable[[int], None]) -> Iterato
         return
     seen = False
 
+    owner = os.getpid()
+
     def handle(number: int, _frame: FrameType | None) -> None:
         nonlocal seen
-        if budget.waking:
-            budget.waking = False
-        elif seen:
+        if os.getpid() != owner:  # a process that the function forked: none of our business
+            signal.signal(number, earlier[number])
+            os.kill(os.getpid(), number)
+            return
+        if seen and not budget.waking:
             abort(number)
-        else:
+        if not budget.waking:
             seen = True
-            for each in _active:  # a function may itself call process(): the request is for all
-                each.stop(signal.Signals(number).name)
+            _stop_all(signal.Signals(number).name)
+            say("finishing what is in hand; a second signal leaves at once")
+        budget.waking = False
         if budget.waiting:
             budget.waiting = False
             raise Interrupted
 
-    earlier = {}
+    earlier: dict[int, Any] = {}
     for name in STOP_SIGNALS:
         number = getattr(signal, name)
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and shells ignore some on purpose
             earlier[number] = signal.signal(number, handle)
     _active.append(budget)
+    budget.wakeable = True
     try:
         yield
     finally:
         _active.remove(budget)
+        budget.wakeable = False
         for number, handler in earlier.items():
             signal.signal(number, handler)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import importlib
@@ -9,9 +10,10 @@ import importlib.machinery
 import inspect
 import os
 import sys
+import traceback
 import types
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from batchkit.errors import BatchkitError, UsageError
 from batchkit.model import Outcome
@@ -95,6 +97,7 @@ class Caller:
     def __init__(self, function: Callable[..., Any] | None, *, batched: bool, identity: Identity) -> None:
         """Make the function ready. Raises `BatchkitError` if a class cannot be made."""
         self.batch: Batch | None = None
+        self._pid = os.getpid()
         self.identity = identity
         self.batched = batched
         self._seq = 0
@@ -125,12 +128,17 @@ class Caller:
         bad = min(batch.unreadable) if batch.unreadable else None
         items = batch.items if bad is None else batch.items[:bad]
         self.batch, self._seq = batch, seq
-        if self._function is None:
-            outcome = Outcome(items, len(items))
-        elif self.batched:
-            outcome = self._call_batch(items)
-        else:
-            outcome = self._call_each(items)
+        outcome = Outcome([], 0)
+        try:
+            if self._function is None:
+                outcome = Outcome(items, len(items))
+            elif self.batched:
+                outcome = self._call_batch(items)
+            else:
+                outcome = self._call_each(items)
+        finally:
+            if os.getpid() != self._pid:
+                _leave_child(outcome.error)
         self.batch = None
         if bad is not None and outcome.done == bad and outcome.error is None:
             return outcome._replace(error=ValueError(batch.unreadable[bad]))
@@ -150,7 +158,7 @@ class Caller:
         error: BaseException | None = None
         try:
             results.extend(map(call, work))
-        except (Exception, SystemExit) as raised:  # noqa: BLE001  # whatever the user's function raises is the item's
+        except (Exception, SystemExit, GeneratorExit) as raised:  # noqa: BLE001  # whatever the user's function raises is the item's
             error = raised
         count = len(results)
         if error is None and work and count < len(items):
@@ -166,7 +174,7 @@ class Caller:
         try:
             results = self._function(list(items))  # type: ignore[misc]
             results = _listed(results)
-        except (Exception, SystemExit) as raised:  # noqa: BLE001  # as above
+        except (Exception, SystemExit, GeneratorExit) as raised:  # noqa: BLE001  # as above
             return Outcome([], 0, raised, one_each=False)
         return Outcome(results, len(items), one_each=len(results) == len(items))
 
@@ -185,7 +193,25 @@ class Caller:
     def close(self) -> None:
         """Close what was made of a class; `current_batch()` is the outer run's again, if there is one."""
         _caller.reset(self._outer)
-        self._close()
+        try:
+            self._close()
+        except Exception as error:
+            raise BatchkitError(
+                f"closing the function failed: {type(error).__name__}: {error}; run it again"
+            ) from error
+
+
+def _leave_child(error: BaseException | None) -> NoReturn:
+    """End a process that the function forked and that comes back from it: only the one that began may commit."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        traceback.print_exception(error)
+        code = 1
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def _listed(results: Any) -> list[Any]:
@@ -271,8 +297,10 @@ def _module_of(place: str) -> types.ModuleType:
 
 def _run_file(path: str) -> types.ModuleType:
     path = os.path.abspath(path)
-    sys.path.insert(0, os.path.dirname(path))
+    sys.path.append(os.path.dirname(path))  # at the end: a file named as a library module must not take its place
     name = os.path.splitext(os.path.basename(path))[0]
+    if name in sys.modules or name in sys.stdlib_module_names:
+        name += "_"
     loader = importlib.machinery.SourceFileLoader(name, path)
     module = sys.modules[name] = types.ModuleType(name)
     module.__file__ = path

@@ -72,19 +72,20 @@ def storage_error(doing: str, path: str, error: OSError) -> StorageError:
 
 
 class AppendFile:
-    """A file that only grows, and whose length is known to its writer.
+    """A file that is cut to a known length when it is opened, and only grows from there.
 
     What `append` wrote survives a killed process; what `sync` covered survives a power cut. A failed sync is final:
     kernels mark the lost pages clean, so that a second sync would "succeed" without the data.
     """
 
-    __slots__ = ("fd", "length", "path", "synced")
+    __slots__ = ("_failed", "fd", "length", "path", "synced")
 
     def __init__(self, path: str, length: int = 0, *, mode: int = PRIVATE) -> None:
         """Open `path`, making it if it is missing, and cut it to `length` bytes; a link is refused."""
         self.path = path
         self.length = length
         self.synced = 0
+        self._failed = False
         with naming("open", path):
             self.fd = kernel.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
             try:
@@ -111,21 +112,28 @@ class AppendFile:
             raise storage_error("write", self.path, error) from error
         self.length += len(data)
 
-    def sync(self) -> None:
-        """Make everything appended before the call durable on return; another thread may append meanwhile."""
+    def sync(self, *, found: bool = False) -> None:
+        """Make everything appended before the call durable on return; another thread may append meanwhile.
+
+        found: whether the file holds what an earlier process wrote, which may be only in the page cache.
+        """
         length = self.length
-        if self.synced == length:
+        if self.synced == length and not found:
             return
         try:
             kernel.fdatasync(self.fd)
         except OSError as error:
+            self._failed = True
             raise storage_error("sync", self.path, error) from error
         self.synced = length
 
     def close(self) -> None:
-        """Close the file; syncs nothing. Harmless when repeated."""
+        """Close the file; syncs nothing. After a failed sync it is cut to what was synced. Harmless when repeated."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
+            if self._failed:
+                with suppress(OSError):  # best effort, so that nobody builds on pages that are marked clean and are not
+                    kernel.ftruncate(fd, self.synced)
             with naming("close", self.path):
                 kernel.close(fd)
 
@@ -160,14 +168,18 @@ def sync_file(path: str) -> None:
 
 
 def make_directory(path: str, mode: int = 0o777) -> None:
-    """Make a directory and the missing ones above it; each new name is durable on return."""
-    if os.path.isdir(path):
-        return
+    """Make a directory and the missing ones above it; the new names are durable on return.
+
+    So is the name of a directory that is there already: the run that made it may have been killed before its sync.
+    """
     parent = os.path.dirname(path)
-    make_directory(parent)
-    with naming("make directory", path), suppress(FileExistsError):
-        kernel.mkdir(path, mode)
-    sync_directory(parent)
+    if not os.path.isdir(path):
+        if not os.path.isdir(parent):
+            make_directory(parent)
+        with naming("make directory", path), suppress(FileExistsError):
+            kernel.mkdir(path, mode)
+    if os.access(parent, os.R_OK):
+        sync_directory(parent)
 
 
 def replace(path: str, data: bytes) -> None:

@@ -116,6 +116,7 @@ class JobDirectory:
         """Make the directories; durable on return. Refuses a state directory that others may write into."""
         files.make_directory(self.state_dir, 0o700)
         files.refuse_shared_directory(self.state_dir)
+        files.make_directory(self.path, 0o700)
         files.make_directory(self._file("shards"), 0o700)
 
     # The manifest
@@ -176,9 +177,10 @@ class JobDirectory:
     def clean(self) -> None:
         """Remove what an interrupted replacement left behind; only under the lock."""
         for directory in (self.path, self._file("shards")):
-            for entry in list(os.scandir(directory)):
-                if entry.name.endswith(".new"):
-                    files.remove(entry.path)
+            with files.naming("read", directory):
+                left = [entry.path for entry in os.scandir(directory) if entry.name.endswith(".new")]
+            for path in left:
+                files.remove(path)
 
     # History
 
@@ -202,8 +204,7 @@ class JobDirectory:
 
     def may_replace(self, manifest: Manifest) -> bool:
         """Tell whether the file under the job's output name is its own, or one it was allowed to replace."""
-        last = self.publish_log(manifest.job).last() or {}
-        return manifest.replace or last.get("state") in {"finishing", "done"} or bool(last.get("done"))
+        return manifest.replace or self.publish_log(manifest.job).done() is not None
 
     def reset(self, manifest: Manifest) -> None:
         """Forget what was done; durable on return."""
@@ -238,10 +239,11 @@ class PublishLog:
                 last = entry
         return last
 
-    def is_done(self, shards: int) -> bool:
-        """Tell whether the output of so many shards is published."""
+    def done(self) -> dict[str, Any] | None:
+        """Return the newest `done` entry: what is published, and not to be joined again; `None` if nothing is."""
         last = self.last() or {}
-        return last.get("state") == "done" and last.get("shards") == shards
+        done: dict[str, Any] | None = last if last.get("state") == "done" else last.get("done")
+        return done
 
     def write(self, entry: dict[str, Any]) -> None:
         """Append an entry; durable on return."""
@@ -264,8 +266,9 @@ def _append_line(path: str, line: bytes, *, sync: bool) -> None:
 
 def names(state_dir: str) -> Sequence[str]:
     """Return the names of the jobs in a state directory, sorted."""
-    try:
-        entries = [entry.name for entry in os.scandir(state_dir) if entry.is_dir()]
-    except FileNotFoundError:
-        return []
+    with files.naming("read", state_dir):
+        try:
+            entries = [entry.name for entry in os.scandir(state_dir) if entry.is_dir()]
+        except FileNotFoundError:
+            return []
     return sorted(name for name in entries if os.path.exists(os.path.join(state_dir, name, "job.json")))

@@ -155,7 +155,8 @@ class Processor:
         done, rest = batch.split(count) if count else (None, batch)
         if done is not None:
             self._commit(done, begun)
-        if outcome.error is not None:
+        # A failure after a request to stop is part of the stop: Ctrl-C also reached what the function had started.
+        if outcome.error is not None and not self._budget.asked:
             self.sync()
             raise self._item_error(rest, outcome.error, alone=alone) from outcome.error
         self._feed.give_back(rest)
@@ -163,6 +164,8 @@ class Processor:
 
     def _commit(self, batch: Batch, begun: float) -> None:
         """Make the checkpoint of cursor, counts and mark, and append it: the one line that moves progress."""
+        if self._syncer.error is not None:
+            self._syncer.wait()  # which raises it: a sync error is final, and nothing more is committed
         if self._sync_interval == 0:
             self._writer.sync()
         now = time.monotonic()
@@ -182,7 +185,7 @@ class Processor:
         )
         self._journal.append(point)
         self.last = point
-        if now >= self._sync_due or self._syncer.error is not None:
+        if now >= self._sync_due:
             self._sync_now_or_later(now)
         if self._journal.full:
             self.sync()
@@ -201,8 +204,8 @@ class Processor:
         """Commit that nothing is left of the span."""
         self.sync()
         last = self.last
-        stop = last.stop if self._stop is None else self._stop
-        end = last._replace(seq=last.seq + 1, start=last.stop, stop=stop, mark=self._writer.mark(), end=True)
+        # The cursor stays where the last item ended, for which the proof is: empty files may follow in the span.
+        end = last._replace(seq=last.seq + 1, start=last.stop, mark=self._writer.mark(), end=True)
         self._journal.append(end._replace(time=time.time(), seconds=0.0))
         self.last = end
 

@@ -6,8 +6,11 @@ a resume the bar starts where the job is; rates count this run only.
 
 from __future__ import annotations
 
+import shutil
 import sys
+import threading
 import time
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ MODES = ("auto", "bar", "log", "none")
 FIRST_LOOK = 0.4
 """Seconds before anything is shown: shorter runs need neither a bar nor the 40 ms of importing one."""
 
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {unit}, {remaining} left"
+_NO_BAR = "{desc}: {unit}, {elapsed}"
 BAR_EVERY = 0.1
 LOG_EVERY = (5.0, 30.0)
 """Seconds before the first line and between the later ones."""
@@ -51,6 +56,7 @@ class Progress:
         self._begun = clock()
         self._due = self._begun + {"bar": FIRST_LOOK, "log": LOG_EVERY[0]}.get(self._mode, float("inf"))
         self._bar: Any = None
+        self._lock = threading.Lock()
 
     def show(self, at: int, items: int) -> float:
         """Show that `at` units and `items` items of the job are done, if it is time to.
@@ -58,19 +64,28 @@ class Progress:
         Returns the reading of the clock from which on there is something to show again.
         """
         now = self._clock()
-        if now >= self._due and self._mode == "bar":
-            self._due = now + BAR_EVERY
-            self._show_bar(at, items, now)
-        elif now >= self._due:
-            self._due = now + LOG_EVERY[1]
-            self.say(self._line(at, items, now))
+        if now < self._due or not self._lock.acquire(blocking=False):  # the watch may be showing it
+            return self._due
+        try:
+            if self._mode == "bar":
+                self._due = now + BAR_EVERY
+                self._show_bar(at, items, now)
+            else:
+                self._due = now + LOG_EVERY[1]
+                self._stream.write(self._line(at, items, now) + "\n")
+                self._stream.flush()
+        except (OSError, ValueError):  # nobody looks any more; that is no reason to stop working
+            self._due = float("inf")
+        finally:
+            self._lock.release()
         return self._due
 
     def _show_bar(self, at: int, items: int, now: float) -> None:
         if self._bar is None:
             self._bar = self._make_bar()
-        self._bar.set_postfix_str(f"{items:,} items, {self._rate(items, now):,.0f}/s", refresh=False)
-        self._bar.update(at - self._bar.n)
+        self._bar.unit = f"{items:,} items, {self._rate(items, now):,.0f}/s"
+        self._bar.n = at
+        self._bar.refresh()
 
     def _make_bar(self) -> Any:
         if _in_notebook():
@@ -81,13 +96,9 @@ class Progress:
             desc=self._name,
             total=self._total,
             initial=self._at_first,
-            unit="B" if self._unit == "B" else " items",
-            unit_scale=True,
             file=self._stream if not _in_notebook() else None,
-            mininterval=0,
-            miniters=0,
-            dynamic_ncols=True,
-            bar_format=None if self._total is None else "{desc}: {percentage:3.0f}%|{bar}| {postfix} {remaining} left",
+            ncols=None if _in_notebook() else max(40, shutil.get_terminal_size().columns - 3),  # room for an echoed ^C
+            bar_format=_BAR if self._total else _NO_BAR,
         )
         bar.start_t -= self._clock() - self._begun
         return bar
@@ -104,23 +115,16 @@ class Progress:
                 parts.append(f"about {duration((self._total - at) / speed)} left")
         return f"{self._name}: {', '.join(parts)}"
 
-    def say(self, text: str) -> None:
-        """Write a line for people, beside the bar if there is one; nothing if progress is off."""
-        if self._mode == "none":
-            return
-        if self._bar is None:
-            self._stream.write(text + "\n")
-            self._stream.flush()
-        else:
-            self._bar.write(text, file=self._stream)
-
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError, ValueError):
+                self._bar.close()
 
 
-def _chosen(stream: TextIO) -> str:
+def _chosen(stream: TextIO | None) -> str:
+    if stream is None:  # closed
+        return "none"
     return "bar" if _in_notebook() or stream.isatty() else "log"
 
 

@@ -8,15 +8,14 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from batchkit import files, journal
-from batchkit.errors import DamageError, DefinitionChanged, InputChanged
-from batchkit.job import Manifest, new_manifest
-from batchkit.model import Span
+from batchkit.errors import DamageError, DefinitionChanged, InputChanged, JobLocked
+from batchkit.job import JobDirectory, Manifest, new_manifest
+from batchkit.model import Span, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.job import JobDirectory
     from batchkit.model import Checkpoint, Cursor
     from batchkit.readers.base import Reader
     from batchkit.writers.base import Output, Writer
@@ -85,18 +84,22 @@ def open_job(  # keyword-only
         _refuse_other_definition(job.name, manifest.definition, definition)
     if manifest is None or wishes.restart or not manifest.ready:
         return _begin(job, manifest, reader, definition, make_output, wishes)
+    if wishes.overwrite and not manifest.replace:
+        manifest = manifest._replace(replace=True)
+        job.save(manifest)
     output = make_output(manifest.job)
-    last = job.publish_log(manifest.job).last() or {}
-    done = last if last.get("state") == "done" else last.get("done")
-    frozen = last["shards"] if last.get("state") == "finishing" else done["shards"] if done else 0
+    log = job.publish_log(manifest.job)
+    output.finish(log, replace=manifest.replace)
     output.refuse_taken_over()
-    if done and last["state"] != "finishing":
+    done = log.done()
+    if done is not None:
         output.verify(done)
+    frozen = done["shards"] if done is not None else 0
     shards = [recover(job, manifest, number, output, frozen, say) for number in range(len(manifest.plan))]
     opened = _checked(job, OpenJob(manifest, output, shards, frozen), reader, wishes, say)
     if opened is None:
         return _begin(job, manifest, reader, definition, make_output, wishes)
-    if last.get("state") == "done" and len(opened.shards) == last["shards"]:
+    if len(opened.shards) == frozen:
         output.remove_parts()
     return opened
 
@@ -142,9 +145,12 @@ def _begin(
     )
     output = make_output(manifest.job)
     output.refuse_foreign(replace=manifest.replace)
-    job.save(manifest)
+    other = output.other_owner()
+    if other is not None and JobDirectory(*os.path.split(other)).running():
+        raise JobLocked(f"the output '{path}' is being written by a run of the job in '{other}'; stop that first")
     if left is not None:
         make_output(left.job, path=left.output).remove_parts()
+    job.save(manifest)
     return _create(job, manifest, output)
 
 
@@ -197,12 +203,14 @@ class _Marks(Sequence[Any]):
 def _checked(job: JobDirectory, opened: OpenJob, reader: Reader, wishes: Wishes, say: Say) -> OpenJob | None:
     """Compare the input with the one the job began with; `None`: start over."""
     manifest = opened.manifest
-    appended = False
+    verdict = Verdict("same")
     for shard in opened.shards:
         base = shard.base
         verdict = reader.check(manifest.fingerprint, shard.cursor, None if base is None else base.proof)
         if verdict.kind == "changed":
             if wishes.on_input_change == "restart":
+                if not reader.restartable:  # to see that it changed, it was read up to the cursor
+                    raise InputChanged(f"the input changed: {verdict.why}; it cannot be read again, so run --restart")
                 say(f"the input changed: {verdict.why}; starting over")
                 return None
             if wishes.on_input_change == "stop":
@@ -212,8 +220,8 @@ def _checked(job: JobDirectory, opened: OpenJob, reader: Reader, wishes: Wishes,
                 )
             say(f"the input changed: {verdict.why}; going on at the cursor all the same")
             return _extended(job, opened, reader)
-        appended = appended or verdict.kind == "appended"
-    return _extended(job, opened, reader) if appended else opened
+    # Only the last shard can tell: what follows an earlier one in a pipe is the next shard's, and done.
+    return _extended(job, opened, reader) if verdict.kind == "appended" else opened
 
 
 def _extended(job: JobDirectory, opened: OpenJob, reader: Reader) -> OpenJob:

@@ -7,11 +7,12 @@ import re
 import stat
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any, NamedTuple
 
+from batchkit.budget import Interrupted
 from batchkit.calling import Caller, Identity, name_of
-from batchkit.errors import BatchkitError, UsageError
+from batchkit.errors import UsageError
 from batchkit.journal import NoJournal
 from batchkit.model import Checkpoint
 from batchkit.processor import Processor
@@ -77,14 +78,18 @@ def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
     """Run under the job's lock, and record the run's beginning and end."""
     job.make()
     with job.locked():
+        try:
+            opened = _open(work, job, wishes)
+        except Interrupted:  # while a pipe was read up to the cursor
+            return _interrupted(work, job)
         number = sum("start" in entry for entry in job.runs()) + 1
         job.record_run({"run": number, "start": time.time(), "pid": os.getpid()})
         end: dict[str, Any] = {"status": "failed", "reason": "interrupted"}
         try:
-            result = _open_and_work(work, job, wishes, number)
+            result = _work(work, job, opened, number)
             end = {"status": result.status, "reason": result.reason, "done": result.done, "new": result.new}
-        except BatchkitError as error:
-            end = {"status": "failed", "reason": str(error)}
+        except Exception as error:
+            end = {"status": "failed", "reason": str(error) or type(error).__name__}
             raise
         finally:
             seconds = round(time.monotonic() - work.begun, 3)
@@ -92,38 +97,86 @@ def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
         return result
 
 
-def _open_and_work(work: Work, job: JobDirectory, wishes: Wishes, number: int) -> Result:
+def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
+    """Begin the job or find where it stands; what is refused here leaves it as it was."""
     path = _output_path(work, job)
+    _refuse_input_as_output(work, path)
     definition = {
         "source": work.reader.identity(),
         "function": name_of(work.function),
         "batched": work.batched,
-        "output": path,
+        "output": None if work.output is None else path,
     }
-    say = _say if work.progress != "none" else _say_nothing
-    opened = open_job(
-        job,
-        reader=work.reader,
-        definition=definition,
-        make_output=_maker(job, path),
-        wishes=wishes,
-        say=say,
-    )
+    say = sayer(work.progress)
+    with work.budget.watched(), work.budget.waiting_for(pipe=not work.reader.restartable):
+        opened = open_job(
+            job,
+            reader=work.reader,
+            definition=definition,
+            make_output=_maker(job, path),
+            wishes=wishes,
+            say=say,
+        )
+    done = sum(shard.base.done for shard in opened.shards if shard.base is not None)
+    _refuse_lost_beginning(opened, done)
+    return opened
+
+
+def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
     shards = opened.shards
     run = _Run(work, job.name, number, Tally(work.reader, [s.span for s in shards], [s.base for s in shards]))
-    _refuse_lost_beginning(opened, run.before)
     with closing(run):
         completed = run.work_on(job, opened) and run.publish(job, opened)
     return run.result(job.name, opened.output, lambda: stored(job), completed=completed)
 
 
+def _interrupted(work: Work, job: JobDirectory) -> Result:
+    """Return the result of a run that was asked to stop before it had found where the job stands."""
+    manifest = job.load()
+    points = job.commits(manifest) if manifest is not None and manifest.ready else []
+    done = sum(point.done for point in points if point is not None)
+    return Result(
+        job=job.name,
+        status="paused",
+        reason=reason_for_people(work.budget.reason),
+        done=done,
+        failed=0,
+        skipped=0,
+        total=None,
+        share=None,
+        new=0,
+        seconds=time.monotonic() - work.begun,
+        output=None if manifest is None else manifest.output,
+        read=lambda: stored(job),
+    )
+
+
+def sayer(progress: str) -> Callable[[str], None]:
+    """Return what tells people something: on standard error, or nowhere where progress is off."""
+    return _say_nothing if progress == "none" else _say
+
+
 def _say(text: str) -> None:
-    sys.stderr.write(f"batchkit: {text}\n")
-    sys.stderr.flush()
+    with suppress(OSError, ValueError, AttributeError):  # nobody may listen
+        sys.stderr.write(f"batchkit: {text}\n")
+        sys.stderr.flush()
 
 
 def _say_nothing(_text: str) -> None:
     pass
+
+
+def _refuse_input_as_output(work: Work, path: str) -> None:
+    if path == STDOUT:
+        return
+    if work.output is not None and os.path.exists(work.output) and not os.path.isfile(work.output):
+        kind = (
+            "a directory; give a file in it" if os.path.isdir(work.output) else "no plain file; leave out -o to print"
+        )
+        raise UsageError(f"the output '{work.output}' is {kind}")
+    for source in work.reader.files:
+        if os.path.exists(path) and os.path.samefile(source, path):
+            raise UsageError(f"the output '{path}' is an input of the job; give another -o")
 
 
 def _maker(job: JobDirectory, wanted: str) -> Callable[..., Output]:
@@ -143,7 +196,7 @@ def _refuse_lost_beginning(opened: OpenJob, done: int) -> None:
     """A paused job whose standard output is a new, empty file would leave the first results out of it."""
     if not isinstance(opened.output, StdoutOutput) or not done or all(shard.ended for shard in opened.shards):
         return
-    facts = os.fstat(sys.stdout.fileno())
+    facts = os.fstat(sys.stdout.fileno())  # there is one, or the output could not have been made
     if stat.S_ISREG(facts.st_mode) and facts.st_size == 0:
         raise UsageError(
             f"standard output is an empty file, but {done:,} items were printed by earlier runs; "
@@ -213,7 +266,9 @@ class _Run:
             tally.put(shard, point)
             return progress.show(tally.at, tally.done)
 
-        start = base or Checkpoint(0, span.start, span.start, 0, 0, 0, 0, None, 0, 0.0, 0.0)
+        before = tally.points[shard - 1] if shard else None
+        proof = 0 if before is None else before.proof
+        start = base or Checkpoint(0, span.start, span.start, 0, 0, 0, proof, None, 0, 0.0, 0.0)
         caller.identity = caller.identity._replace(shard=shard)
         processor = Processor(
             reader=work.reader,
@@ -228,7 +283,7 @@ class _Run:
             sync_interval=work.sync_interval,
         )
         try:
-            with work.budget.watched():
+            with work.budget.watched(lambda: tell(processor.last)):
                 processor.run()
         except OutputClosed:
             work.budget.stop("output")
@@ -240,7 +295,8 @@ class _Run:
         """Make the output appear; return whether it has."""
         log = job.publish_log(opened.manifest.job)
         marks = [point.mark for point in self._tally.points if point is not None]
-        return opened.output.publish(marks, log, self._work.budget.go_on)
+        replace = opened.manifest.replace
+        return opened.output.publish(marks, log, self._work.budget.go_on, replace=replace)
 
     def result(self, name: str | None, output: Output, read: Callable[[], Iterator[Any]], *, completed: bool) -> Result:
         """Sum up."""
@@ -271,10 +327,11 @@ def stored(job: JobDirectory) -> Iterator[Any]:
     output = output_of(job, manifest)
     if output is None:
         raise UsageError(f"the results of the job '{job.name}' went to standard output; they are not kept")
-    last = job.publish_log(manifest.job).last() or {}
-    done = last if last.get("state") == "done" else last.get("done")
+    if not manifest.ready:
+        return iter(())
     points = job.commits(manifest)
-    return output.stored([None if point is None else point.mark for point in points], done)
+    marks = [None if point is None else point.mark for point in points]
+    return output.stored(marks, job.publish_log(manifest.job))
 
 
 def output_of(job: JobDirectory, manifest: Manifest) -> FileOutput | None:

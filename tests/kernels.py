@@ -42,7 +42,7 @@ class Hooked(files.Kernel):
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.count = 0
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         for name in names:
             setattr(self, name, self._hooked(name, getattr(files.Kernel, name)))
 
@@ -50,13 +50,14 @@ class Hooked(files.Kernel):
         def hooked(*args: Any, **extra: Any) -> Any:
             with self._lock:
                 self.count += 1
-                return self.around(name, call, *args, **extra)
+                number = self.count
+            return self.around(number, name, call, *args, **extra)
 
         return hooked
 
-    def around(self, name: str, call: Callable[..., Any], *args: Any, **extra: Any) -> Any:
+    def around(self, number: int, name: str, call: Callable[..., Any], *args: Any, **extra: Any) -> Any:
         """Make the call; subclasses do something else before, after or instead."""
-        del name
+        del number, name
         return call(*args, **extra)
 
 
@@ -68,8 +69,8 @@ class Killing(Hooked):
         self._at = at
         self._torn = torn
 
-    def around(self, name: str, call: Callable[..., Any], *args: Any, **extra: Any) -> Any:
-        if self.count == self._at:
+    def around(self, number: int, name: str, call: Callable[..., Any], *args: Any, **extra: Any) -> Any:
+        if number == self._at:
             if self._torn and name == "write":
                 descriptor, data = args
                 call(descriptor, data[: len(data) // 2])
@@ -86,8 +87,8 @@ class Failing(Hooked):
         self._error = error
         self._lasting = lasting
 
-    def around(self, name: str, call: Callable[..., Any], *args: Any, **extra: Any) -> Any:
-        if self.count == self._at or (self._lasting and self.count > self._at):
+    def around(self, number: int, name: str, call: Callable[..., Any], *args: Any, **extra: Any) -> Any:
+        if number == self._at or (self._lasting and number > self._at):
             if name == "close":
                 call(*args)  # a close that reports an error has closed all the same
             raise OSError(self._error, os.strerror(self._error))
@@ -128,6 +129,7 @@ class Recording(Hooked):
 
     def __init__(self, root: Path) -> None:
         super().__init__((*CHANGING, "open", "close"))
+        self._model = threading.RLock()
         self.cut_at: int | None = None
         self.changes = 0
         self._root = str(root)
@@ -136,11 +138,13 @@ class Recording(Hooked):
         self._durable: Names = {}
         self._pending: dict[str, list[Change]] = {}
 
-    def around(self, name: str, call: Callable[..., Any], *args: Any, **extra: Any) -> Any:
-        self.changes += name in CHANGING
-        if self.cut_at is not None and self.changes >= self.cut_at and name != "close":
-            raise PowerCut
-        return getattr(self, f"on_{name}")(call, *args, **extra)
+    def around(self, number: int, name: str, call: Callable[..., Any], *args: Any, **extra: Any) -> Any:
+        del number
+        with self._model:
+            self.changes += name in CHANGING
+            if self.cut_at is not None and self.changes >= self.cut_at and name != "close":
+                raise PowerCut
+            return getattr(self, f"on_{name}")(call, *args, **extra)
 
     def _change(self, kind: str, path: str, value: Any = None) -> None:
         change = (kind, path, value)

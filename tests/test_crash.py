@@ -98,7 +98,7 @@ def small_journals(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_journals")
 @pytest.mark.parametrize("torn", [False, True])
-@pytest.mark.parametrize("interval", [0, None])
+@pytest.mark.parametrize("interval", [0, 0.000001, None])
 @pytest.mark.parametrize("output", ["out.txt", "out.csv"])
 def test_a_kill_at_any_boundary_costs_nothing_and_repeats_nothing(
     tmp_path: Path, output: str, interval: int | None, torn: bool
@@ -110,13 +110,16 @@ def test_a_kill_at_any_boundary_costs_nothing_and_repeats_nothing(
     boundaries = job.boundaries()
     expected = job.output.read_bytes()
     assert boundaries > 40
-    for at in range(1, boundaries + 1):
+    at = 1
+    while True:
         job.clear()
-        assert job.killed(at, torn=torn)
+        if not job.killed(at, torn=torn):
+            break
         job.run()
         job.check(expected, len(LINES))
-    job.clear()
-    assert not job.killed(boundaries + 1)
+        at += 1
+    # In the background, two syncs may become one: then the count is not the same in every run.
+    assert at - 1 == boundaries if interval != 0.000001 else abs(at - 1 - boundaries) < 8
 
 
 @pytest.mark.slow
@@ -162,6 +165,25 @@ def test_a_kill_while_appended_items_are_added_costs_nothing(tmp_path: Path, out
         job.grow()
         assert job.killed(at)
         assert job.output.read_bytes() in {before, expected}
+        job.run()
+        job.check(expected, len(LINES) + 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["out.txt", "out.csv"])
+def test_a_kill_and_then_an_input_that_grew_give_the_whole_output(tmp_path: Path, output: str) -> None:
+    """Killed at every boundary, also between joining and publishing; then more items come; then the next run."""
+    directory = tmp_path / "work"
+    directory.mkdir()
+    job = Job(directory, output, sync_interval=0)
+    boundaries = job.boundaries()
+    job.grow()
+    job.run()
+    expected = job.output.read_bytes()
+    for at in range(1, boundaries + 1):
+        job.clear()
+        assert job.killed(at)
+        job.grow()
         job.run()
         job.check(expected, len(LINES) + 3)
 

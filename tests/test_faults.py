@@ -62,7 +62,8 @@ def test_a_fault_at_any_call_is_one_clear_error_and_the_next_run_completes(
         job.clear()
         with installed(Failing(names, at, error, lasting=lasting)):
             failure = failure_of(job)
-        assert failure is not None or not lasting, f"call {at} failed unnoticed"
+        needed = lasting or names[0] in {"write", "fsync"}  # else it may be a call that nothing depends on
+        assert failure is not None or not needed, f"call {at} failed unnoticed"
         if failure is not None:
             assert failure.exit_code == 1
             assert os.strerror(error) in str(failure)

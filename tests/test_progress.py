@@ -149,16 +149,6 @@ class TestBar:
         assert "20 items, 20/s" in stream.getvalue()
         assert "%" not in stream.getvalue()
 
-    def test_a_line_beside_the_bar_is_whole(self) -> None:
-        """What is said while the bar stands is a line of its own."""
-        clock, stream = Clock(), Terminal()
-        shown = progress("bar", stream, clock)
-        clock.now += 1
-        shown.show(100, 100)
-        shown.say("hello")
-        shown.close()
-        assert "hello\n" in stream.getvalue()
-
     def test_closing_twice_or_without_a_bar_is_harmless(self) -> None:
         """Whoever closes need not know."""
         shown = progress("bar", Terminal(), Clock())
@@ -187,7 +177,6 @@ class TestChoice:
         shown = progress("none", stream, clock)
         clock.now += 1e6
         assert shown.show(100, 100) == float("inf")
-        shown.say("hello")
         shown.close()
         assert stream.getvalue() == ""
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from batchkit import __version__
-from batchkit.cli.options import VERBOSE
+from batchkit.cli.options import VERBOSE, say
 from batchkit.errors import BatchkitError
 
 _COMMANDS = {
@@ -43,31 +43,29 @@ class _Group(click.Group):
             super().main(*args, **extra)
         except click.exceptions.Exit as error:
             sys.exit(error.exit_code)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(error.exit_code)
         except click.UsageError as error:
-            _say(f"{error.format_message()} See: {error.ctx.command_path if error.ctx else 'batchkit'} --help")
+            say(f"{error.format_message()} See: {error.ctx.command_path if error.ctx else 'batchkit'} --help")
             sys.exit(error.exit_code)
         except (click.Abort, KeyboardInterrupt):
+            say("aborted; run the same command again to go on")
             sys.exit(ABORTED + 2)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            _drop_stdout()
         except BatchkitError as error:
             if ctx.meta.get(VERBOSE):
                 traceback.print_exception(error)
-            _say(str(error))
+            say(" ".join(str(error).splitlines()))
             sys.exit(error.exit_code)
-
-
-def _say(text: str) -> None:
-    click.echo(f"batchkit: {text}", err=True)
-
-
-def _drop_stdout() -> None:
-    """Nobody reads standard output any more: keep Python from saying so at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        except BrokenPipeError:  # of what a command prints: whoever read it has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        except OSError as error:
+            say(f"cannot print: {error.strerror}")
+            sys.exit(1)
 
 
 @click.command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchkit.cli.options import state_dir as state_dir_option, verbose
+from batchkit.cli.options import say, state_dir as state_dir_option, verbose
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def status(job: str | None, as_json: bool, state_dir: str | None) -> None:  # no
         for one in found:
             click.echo(_line(one))
     else:
-        click.echo(f"no jobs in '{api.state_directory(state_dir)}'", err=True)
+        say(f"no jobs in '{api.state_directory(state_dir)}'", prefix="")
 
 
 def _readable(jobs: list[Job]) -> list[Status]:
@@ -43,7 +43,7 @@ def _readable(jobs: list[Job]) -> list[Status]:
         try:
             found.append(job.status())
         except BatchkitError as error:
-            click.echo(f"batchkit: {error}", err=True)
+            say(f"batchkit: {error}", prefix="")
     return found
 
 
@@ -68,7 +68,7 @@ def reset(job: str, state_dir: str | None) -> None:
     from batchkit import api  # noqa: PLC0415
 
     api.Job(job, state_dir).reset()
-    click.echo(f"{job}: reset; the next run starts over", err=True)
+    say(f"{job}: reset; the next run starts over", prefix="")
 
 
 @click.command(epilog="\b\nExample:\n  batchkit rm items-fetch")
@@ -81,7 +81,7 @@ def rm(jobs: tuple[str, ...], state_dir: str | None) -> None:
 
     for job in [api.Job(name, state_dir) for name in jobs]:
         job.remove()
-        click.echo(f"{job.name}: removed", err=True)
+        say(f"{job.name}: removed", prefix="")
 
 
 @click.command(epilog="\b\nExamples:\n  batchkit prune --older 30d\n  batchkit prune --older 30d --dry-run")
@@ -102,8 +102,8 @@ def prune(older: str, dry_run: bool, state_dir: str | None) -> None:  # noqa: FB
         found = job.status()
         if found.status == "completed" and (found.updated or 0) < before:
             removed += 1
-            click.echo(f"{job.name}: {'would be removed' if dry_run else 'removed'}", err=True)
+            say(f"{job.name}: {'would be removed' if dry_run else 'removed'}", prefix="")
             if not dry_run:
                 job.remove()
     if not removed:
-        click.echo(f"no completed job has been untouched for {older}", err=True)
+        say(f"no completed job has been untouched for {older}", prefix="")

@@ -1,6 +1,8 @@
-"""Options that several commands have."""
+"""What several commands have: options, and a way to talk."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import click
 
@@ -20,3 +22,9 @@ verbose = click.option(
 state_dir = click.option(
     "--state-dir", metavar="DIR", help="Where jobs are kept; default: $BATCHKIT_STATE_DIR or .batchkit."
 )
+
+
+def say(text: str, *, prefix: str = "batchkit: ") -> None:
+    """Say something on standard error; that nobody can hear it changes no exit code."""
+    with suppress(OSError, ValueError, AttributeError):
+        click.echo(prefix + text, err=True)

@@ -6,11 +6,12 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
 
-from batchkit.cli.options import state_dir, verbose
+from batchkit.cli.options import say, state_dir, verbose
 from batchkit.errors import UsageError
 
 TYPE_CHECKING = False
@@ -83,13 +84,17 @@ def _interval(value: str) -> str | None:
     show_default=True,
     help="What to do where the input is not the one the job began with.",
 )
-@click.option(
-    "-d", "--delimiter", default="\\n", metavar="TEXT", help=r"What ends an item; default: a line end. \t, \n, \0."
-)
+@click.option("-d", "--delimiter", metavar="TEXT", help=r"What ends an item; default: a line end. \t, \n, \0.")
 @click.option("-0", "--null", is_flag=True, help="Items end with NUL, as of find -print0.")
 @click.option("--skip-blank", is_flag=True, help="Lines of white space only are no items.")
 @click.option("--max-item-bytes", type=_Size(), default="64MiB", show_default=True, help="A longer item fails.")
-@click.option("--batch-seconds", default="30", show_default=True, metavar="DURATION", help="Commit at least so often.")
+@click.option(
+    "--batch-seconds",
+    default="30",
+    show_default=True,
+    metavar="DURATION",
+    help="Commit a batch of single calls early after so long.",
+)
 @click.option(
     "--sync-interval",
     default="1",
@@ -113,7 +118,7 @@ def _interval(value: str) -> str | None:
 def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     sources: tuple[str, ...],
     function: str | None,
-    delimiter: str,
+    delimiter: str | None,
     null: bool,  # noqa: FBT001
     skip_blank: bool,  # noqa: FBT001
     max_item_bytes: int,
@@ -135,11 +140,13 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     from batchkit import api  # noqa: PLC0415  # not needed for --help
     from batchkit.calling import load  # noqa: PLC0415
 
+    if null and delimiter:
+        raise UsageError("-0 and -d both say what ends an item; give one of them")
     if as_json and output in {None, "-"}:
         raise UsageError("--json needs -o FILE: standard output carries the results")
     reader = api.lines(
         *sources,
-        delimiter="\0" if null else _unescaped(delimiter),
+        delimiter="\0" if null else _unescaped(delimiter or "\n"),
         skip_blank=skip_blank,
         max_item_bytes=max_item_bytes,
     )
@@ -154,7 +161,7 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
         **options,
     )
     _report(result, quiet=quiet, as_json=as_json)
-    sys.exit(0 if result.completed else paused_exit_code)
+    sys.exit(result.exit_code if result.completed else paused_exit_code)
 
 
 def _abort(number: int) -> None:
@@ -164,6 +171,7 @@ def _abort(number: int) -> None:
 def _report(result: Result, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         names = ("job", "status", "reason", "done", "failed", "skipped", "total", "share", "new", "seconds", "output")
-        click.echo(json.dumps({name: getattr(result, name) for name in names}))
+        with suppress(OSError):  # the exit code tells the truth, whoever listens
+            click.echo(json.dumps({name: getattr(result, name) for name in names}))
     if not quiet:
-        click.echo(result.summary(), err=True)
+        say(result.summary(), prefix="")

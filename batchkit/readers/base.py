@@ -10,7 +10,7 @@ from batchkit.model import Batch, Cursor, Item, Span, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 class Reader(Protocol):
@@ -23,12 +23,14 @@ class Reader(Protocol):
     unit: what `extent` counts: "B" or "items".
     restartable: whether the same reader can be read from any cursor again; else `read` may be called once.
     durable: whether the source outlives the process, so that a job over it is worth keeping.
+    files: the files it reads, which no output may be; none for a source in memory.
     """
 
     name: str
     unit: str
     restartable: bool
     durable: bool
+    files: Sequence[str]
 
     def identity(self) -> Any:
         """Return the JSON value by which a job's definition knows this source: paths and options, no content."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+import sys
 from typing import Any
 
 from batchkit.errors import InputChanged, SourceError, UsageError
@@ -18,7 +19,7 @@ from batchkit.readers.splitting import Splitter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 MAX_ITEM_BYTES = 64 << 20
 COUNT_LINES_WITHIN = 64 << 20
@@ -61,6 +62,7 @@ class LineReader:
         first = self._paths[0]
         self.name = "stdin" if first == "-" else os.path.splitext(os.path.basename(first))[0]
         self.durable = True
+        self.files: Sequence[str] = [path for path in self._paths if path != "-"]
         self._pipe: PipeBytes | None = None
 
     def identity(self) -> Any:
@@ -154,7 +156,7 @@ class LineReader:
             return Verdict("changed", f"what came before byte {cursor[1]:,} is not what it was")
         if not source.peek():
             return Verdict("same")
-        if not source.before.endswith(self._splitter.delimiter.encode()):
+        if source.before and not source.before.endswith(self._splitter.delimiter.encode()):
             return Verdict("changed", "the last line had no line end, was done, and goes on now")
         return Verdict("appended", "there is more of it")
 
@@ -222,6 +224,8 @@ def _resolve(patterns: list[str]) -> list[str]:
 
 def _refuse_unreadable(path: str) -> None:
     if path == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed; give a file, or something to read from")
         return
     if not os.path.exists(path):
         raise UsageError(f"there is no file '{path}'")

@@ -21,6 +21,7 @@ class SequenceReader:
     unit = "items"
     restartable = True
     durable = False
+    files: Sequence[str] = ()
 
     def __init__(self, items: Sequence[Item]) -> None:
         """Read `items`; not copied, so leave them alone while the job runs."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from itertools import chain, islice
 
-from batchkit.errors import InputChanged
+from batchkit.errors import InputChanged, SourceError
 from batchkit.model import Cursor, Span, Verdict
 from batchkit.readers.base import IndexBatch, proof_of_item
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from batchkit.model import Batch, Item
@@ -23,6 +23,7 @@ class StreamReader:
     unit = "items"
     restartable = False
     durable = False
+    files: Sequence[str] = ()
 
     def __init__(self, items: Iterable[Item]) -> None:
         """Read `items` once."""
@@ -45,9 +46,20 @@ class StreamReader:
         """Read up to the span's start and yield the rest."""
         start = span.start
         self._advance(start)
-        while chunk := list(islice(self._items, batch_size)):
+        failure: Exception | None = None
+        while failure is None:
+            chunk: list[Item] = []
+            try:
+                chunk.extend(islice(self._items, batch_size))  # keeps what came before an exception
+            except Exception as error:  # noqa: BLE001  # the iterable is the user's
+                failure = error
+            if not chunk:
+                break
             yield IndexBatch(chunk, start)
             start += len(chunk)
+        if failure is not None:
+            why = f"{type(failure).__name__}: {failure}"
+            raise SourceError(f"the source failed behind item {start:,}: {why}; run it again to go on") from failure
 
     def _advance(self, index: int) -> list[Item]:
         """Read up to `index`; return the last item passed, if one was. Raises `InputChanged` if it ends before."""

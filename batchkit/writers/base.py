@@ -67,21 +67,19 @@ class PublishLog(Protocol):
     def last(self) -> dict[str, Any] | None:
         """Return the newest entry; `None` if there is none."""
 
+    def done(self) -> dict[str, Any] | None:
+        """Return the newest `done` entry; `None` if nothing is published."""
+
     def write(self, entry: dict[str, Any]) -> None:
         """Append an entry; durable on return."""
 
 
 class Output(Protocol):
-    """The place where a job's results end up.
-
-    promise: "exactly once" or "at least once".
-    """
+    """The place where a job's results end up."""
 
     @property
     def path(self) -> str | None:
         """The file the results will stand in; `None` if they are kept nowhere that has a name."""
-
-    promise: str
 
     def refuse_foreign(self, *, replace: bool) -> None:
         """Raise `UsageError` if a file or another job's parts have the name, unless `replace` allows to take it."""
@@ -89,17 +87,23 @@ class Output(Protocol):
     def refuse_taken_over(self) -> None:
         """Raise `OutputChanged` if another job took what this one had stored."""
 
+    def other_owner(self) -> str | None:
+        """Return the directory of another job that is at work on the name; `None` if there is none."""
+
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Make empty parts for new shards, `afresh`: dropping all parts there are; durable on return."""
 
     def writer(self, shard: int, *, frozen: int) -> Writer:
         """Return the writer of a shard; the first `frozen` shards are published and have no part any more."""
 
-    def publish(self, marks: Sequence[Mark], log: PublishLog, keep_going: Callable[[], bool]) -> bool:
+    def publish(self, marks: Sequence[Mark], log: PublishLog, keep_going: Callable[[], bool], *, replace: bool) -> bool:
         """Make the results appear under `path`, whole; `False` if `keep_going` ended it: call again to go on.
 
-        marks: where the shards ended, in order.
+        marks: where the shards ended, in order. replace: whether a file that is not this job's may be replaced.
         """
+
+    def finish(self, log: PublishLog, *, replace: bool) -> None:
+        """Complete a publication that was cut short after all was joined; nothing to do otherwise."""
 
     def verify(self, done: dict[str, Any]) -> None:
         """Raise `OutputChanged` if the published file is not as the log's `done` entry says."""

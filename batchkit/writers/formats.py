@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from batchkit.errors import UsageError
 from batchkit.writers.base import result_error
+from batchkit.writers.values import json_line
 
 _NOT_WRITTEN = {".json", ".parquet", ".gz", ".zst", ".bz2", ".xz", ".zip", ".xlsx", ".db", ".sqlite", ".duckdb"}
 
@@ -65,7 +66,7 @@ class Jsonl(_Plain):
 
     def render(self, results: Sequence[Any]) -> bytes:
         """Return the lines."""
-        return _each(results, _json_line)
+        return _each(results, json_line)
 
     def parse(self, lines: Iterator[str]) -> Iterator[Any]:
         """Yield JSON values."""
@@ -97,28 +98,7 @@ def _each(results: Sequence[Any], line: Callable[[Any], str]) -> bytes:
 
 
 def _text_line(result: Any) -> str:
-    text = result if isinstance(result, str) else _json_line(result)
+    text = result if isinstance(result, str) else json_line(result)
     if "\n" in text:
         raise ValueError("it holds a line break, which a text file cannot; use a .jsonl output")
     return text
-
-
-def _json_value(value: Any) -> Any:
-    """Say in JSON what `json` does not know; only results that need it pay for these imports."""
-    import dataclasses  # noqa: PLC0415
-    import datetime  # noqa: PLC0415
-    import decimal  # noqa: PLC0415
-    import uuid  # noqa: PLC0415
-
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal | uuid.UUID | os.PathLike):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if hasattr(value, "item") and hasattr(value, "dtype"):  # a scalar of an array library
-        return value.item()
-    raise TypeError(f"a {type(value).__name__} has no form in JSON")
-
-
-_json_line = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_json_value).encode

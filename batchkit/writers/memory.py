@@ -15,7 +15,6 @@ class MemoryOutput:
     """A list; exactly once within the process, gone with it."""
 
     path: str | None = None
-    promise = "exactly once"
 
     def __init__(self) -> None:
         """Begin with an empty list."""
@@ -34,9 +33,23 @@ class MemoryOutput:
         """Return a writer that appends to the list."""
         return MemoryWriter(self.results)
 
-    def publish(self, marks: Sequence[Any], log: PublishLog, keep_going: Callable[[], bool]) -> bool:  # noqa: ARG002
+    def publish(
+        self,
+        marks: Sequence[Any],  # noqa: ARG002  # the seam's
+        log: PublishLog,  # noqa: ARG002
+        keep_going: Callable[[], bool],  # noqa: ARG002
+        *,
+        replace: bool,  # noqa: ARG002
+    ) -> bool:
         """Do nothing: the list is there."""
         return True
+
+    def finish(self, log: PublishLog, *, replace: bool) -> None:
+        """Do nothing."""
+
+    def other_owner(self) -> str | None:
+        """Return `None`: nobody else knows the list."""
+        return None
 
     def verify(self, done: dict[str, Any]) -> None:
         """Do nothing."""

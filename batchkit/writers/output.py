@@ -45,8 +45,6 @@ class _Piece(NamedTuple):
 class FileOutput:
     """Results in one text, JSONL or CSV file, each stored exactly once."""
 
-    promise = "exactly once"
-
     def __init__(self, path: str, job: str, state: str) -> None:
         """Write to `path` (absolute, links resolved) for the job with the uuid `job` and the directory `state`."""
         self.path = path
@@ -63,15 +61,26 @@ class FileOutput:
         if not os.path.isdir(directory) and directory != self._state:
             raise UsageError(f"there is no directory '{directory}' for the output; run: mkdir -p '{directory}'")
         owner = self._owner()
-        if owner is not None and owner["state"] != self._state and not replace:
+        if owner is not None and not self._is_ours(owner) and not replace:
             raise UsageError(
                 f"the output '{self.path}' is being written by the job in '{owner['state']}'; "
                 "give another -o, or take it over with --overwrite"
             )
         if owner is None and set(self._entries()) - {"owner.new"}:
             raise UsageError(f"'{self._parts}' is in the way and not batchkit's; move it, or give another -o")
+        if os.path.lexists(self.path) and not os.path.isfile(self.path):
+            raise UsageError(f"the output '{self.path}' is no plain file; for standard output give -o -")
         if not replace and os.path.lexists(self.path):
             raise UsageError(f"the output '{self.path}' exists and is not this job's; give another -o, or --overwrite")
+
+    def other_owner(self) -> str | None:
+        """Return the directory of another job whose parts stand there; `None` if there is none."""
+        owner = self._owner()
+        return None if owner is None or self._is_ours(owner) else str(owner["state"])
+
+    def _is_ours(self, owner: dict[str, Any]) -> bool:
+        """Tell ours by uuid (the state may have moved) or by directory (the job may have started over)."""
+        return bool(owner["job"] == self._job or owner["state"] == self._state)
 
     def refuse_taken_over(self) -> None:
         """Raise `OutputChanged` if the parts there are another job's by now."""
@@ -117,34 +126,29 @@ class FileOutput:
         earlier = [*published, *map(self._part, range(frozen, shard))]
         return LineWriter(self._part(shard), formats.for_path(self.path), earlier)
 
-    def publish(self, marks: Sequence[list[int]], log: PublishLog, keep_going: Callable[[], bool]) -> bool:
+    def publish(
+        self, marks: Sequence[list[int]], log: PublishLog, keep_going: Callable[[], bool], *, replace: bool
+    ) -> bool:
         """Join the parts and rename; goes on where an earlier attempt ended."""
-        last = log.last() or {}
-        shards = len(marks)
-        if last.get("state") == "done" and last["shards"] == shards:
+        done = log.done()
+        if done is not None and done["shards"] == len(marks):
             return True
-        if last.get("state") != "finishing" or last["shards"] != shards:
-            last = self._join(marks, last, log, keep_going)
-            if not last:
-                return False
-        self._finish(last, log)
+        self.refuse_taken_over()
+        if not self._join(marks, log, keep_going):
+            return False
+        self.finish(log, replace=replace)
         return True
 
-    def _join(
-        self, marks: Sequence[list[int]], last: dict[str, Any], log: PublishLog, keep_going: Callable[[], bool]
-    ) -> dict[str, Any]:
-        """Append the pieces to one file, sync it, log `finishing` and return that; empty: stopped before the end."""
-        shards = len(marks)
-        done = last if last.get("state") == "done" else last.get("done")
+    def _join(self, marks: Sequence[list[int]], log: PublishLog, keep_going: Callable[[], bool]) -> bool:
+        """Append the pieces to one file, sync it and log `finishing`; `False`: stopped before the end."""
+        shards, done, last = len(marks), log.done(), log.last() or {}
         source, begun, pieces = self._pieces(marks, done)
         total = begun + sum(piece.length for piece in pieces)
-        offset = begun
-        if last.get("state") == "joining" and last["shards"] == shards:
-            offset = max(begun, last["offset"])
-        target = files.AppendFile(source, offset, mode=files.SHARED)
-        target.synced = -1
-        files.sync_directory(self._parts)  # an offset in the log is worth nothing without the file's name
+        known = last.get("state") == "joining" and last["shards"] == shards
+        target = files.AppendFile(source, max(begun, last["offset"]) if known else begun, mode=files.SHARED)
+        target.synced = target.length  # an ended part and a logged offset are synced
         try:
+            files.sync_directory(self._parts)  # an offset in the log is worth nothing without the file's name
             while target.length < total and keep_going():
                 stretch = min(total, target.length + _SYNC_EVERY)
                 while target.length < stretch and keep_going():
@@ -155,10 +159,9 @@ class FileOutput:
         finally:
             target.close()
         if target.length < total:
-            return {}
-        finishing = {"state": "finishing", "shards": shards, "size": total, "from": source, "done": done}
-        log.write(finishing)
-        return finishing
+            return False
+        log.write({"state": "finishing", "shards": shards, "size": total, "from": source, "done": done})
+        return True
 
     def _pieces(self, marks: Sequence[list[int]], done: dict[str, Any] | None) -> tuple[str, int, list[_Piece]]:
         """Return the file to join into, how much of it stands already, and what to append to it."""
@@ -173,10 +176,22 @@ class FileOutput:
         pieces += [_Piece(self._part(shard), marks[shard][0]) for shard in range(frozen, len(marks))]
         return source, begun, pieces
 
-    def _finish(self, finishing: dict[str, Any], log: PublishLog) -> None:
-        """Rename the joined file to the output's name and log it; repeats a rename that was cut short."""
-        source = finishing["from"]
+    def finish(self, log: PublishLog, *, replace: bool) -> None:
+        """Rename a joined file to the output's name and log it, if the log says that this is due.
+
+        Repeats a rename that was cut short. Raises `OutputChanged` where a file that may not be replaced came up.
+        """
+        finishing = log.last() or {}
+        if finishing.get("state") != "finishing":
+            return
+        source, done = finishing["from"], finishing["done"]
         if files.size(source) is not None:
+            if done is not None:
+                self.verify(done)
+            elif os.path.lexists(self.path) and not replace:
+                raise OutputChanged(
+                    f"a file '{self.path}' came up that is not this job's; move it, or give --overwrite"
+                )
             files.sync_file(source)  # also its time, by which it will be known again: fdatasync leaves that out
             files.rename(source, self.path)
         elif files.size(self.path) != finishing["size"]:
@@ -212,19 +227,24 @@ class FileOutput:
         if not same or self._tail(facts.st_size) != done["tail"]:
             raise OutputChanged(f"the output '{self.path}' was changed after this job had published it; {again}")
 
-    def stored(self, marks: Sequence[list[int] | None], done: dict[str, Any] | None) -> Iterator[Any]:
+    def stored(self, marks: Sequence[list[int] | None], log: PublishLog) -> Iterator[Any]:
         """Yield the results that stand in the published file and in the parts up to their marks."""
+        done, last = log.done(), log.last() or {}
+        form = formats.for_path(self.path)
+        if last.get("state") == "finishing":
+            joined = last["from"] if files.size(last["from"]) is not None else self.path
+            return form.parse(_lines_of(_Piece(joined, last["size"])))
         frozen = done["shards"] if done else 0
         pieces = [_Piece(self.path, done["size"])] if done else []
         for shard in range(frozen, len(marks)):
             mark = marks[shard]
             pieces.append(_Piece(self._part(shard), mark[0] if mark else 0))
-        return formats.for_path(self.path).parse(line for piece in pieces for line in _lines_of(piece))
+        return form.parse(line for piece in pieces for line in _lines_of(piece))
 
     def remove_parts(self) -> None:
         """Remove the parts directory if it is ours."""
         owner = self._owner()
-        if owner is not None and owner["state"] == self._state:
+        if owner is not None and self._is_ours(owner):
             self._clear()
 
     def _clear(self) -> None:

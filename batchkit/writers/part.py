@@ -52,9 +52,11 @@ class Part:
     def open(self, mark: list[int] | None) -> None:
         """Cut the file to the mark and make that durable."""
         length = 0 if mark is None else mark[0]
+        if not os.path.isdir(os.path.dirname(self.path)):
+            raise DamageError(f"'{os.path.dirname(self.path)}' is gone; put it back, or start over with --restart")
         self._file = files.AppendFile(self.path, length, mode=self._mode)
-        self._file.synced = -1  # what stands there may be only in the page cache
-        self._file.sync()
+        self._file.synced = 0 if mark is None else min(mark[2], length)
+        self._file.sync(found=True)
         files.sync_directory(os.path.dirname(self.path))
 
     def append(self, data: bytes) -> None:

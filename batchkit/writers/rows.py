@@ -8,6 +8,7 @@ import io
 from typing import Any
 
 from batchkit.writers.base import ResultError, result_error
+from batchkit.writers.values import json_line, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ class Csv:
     """Comma-separated (RFC 4180, but LF) with a header, which stands once, before the first result of all.
 
     The first result decides the columns: the keys of a dict, else `column_1` … of a list or tuple, else `result`.
-    A missing key or `None` is an empty field; a key that is no column is that result's failure.
+    A missing key or `None` is an empty field, a nested value is JSON; a key that is no column, and a value that even
+    JSON has no form for, is that result's failure.
     """
 
     def __init__(self, delimiter: str = ",") -> None:
@@ -46,6 +48,7 @@ class Csv:
 
     def _lines(self, rows: Sequence[Sequence[Any]]) -> bytes:
         text = io.StringIO()
+        rows = [[_field(value) for value in row] for row in rows]
         csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
         if "\r" in text.getvalue():  # which the writer leaves unquoted, and readers take for a line end
             text = io.StringIO()
@@ -70,6 +73,17 @@ class Csv:
     def parse(self, lines: Iterator[str]) -> Iterator[Any]:
         """Yield a dict of strings per row."""
         return csv.DictReader(lines, delimiter=self._delimiter)
+
+
+_AS_IT_IS = {str, int, float, bool, type(None)}
+
+
+def _field(value: Any) -> Any:
+    if type(value) in _AS_IT_IS:
+        return value
+    if isinstance(value, dict | list | tuple):
+        return json_line(value)
+    return value if isinstance(value, str | int | float) else plain(value)
 
 
 def _plain(row: Any) -> Any:

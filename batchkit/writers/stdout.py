@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from batchkit import files
+from batchkit.errors import UsageError
 from batchkit.writers.formats import Text
 from batchkit.writers.memory import MemoryOutput
 
@@ -21,8 +22,6 @@ class OutputClosed(Exception):  # no error: whoever read the results has enough 
 class StdoutOutput(MemoryOutput):
     """Standard output: there is nothing to own and nothing to publish."""
 
-    promise = "at least once"
-
     def writer(self, shard: int, *, frozen: int) -> StdoutWriter:  # type: ignore[override]  # noqa: ARG002
         """Return a writer to the process's standard output."""
         return StdoutWriter()
@@ -34,7 +33,10 @@ class StdoutWriter:
     def __init__(self) -> None:
         """Print text."""
         self._form = Text()
-        self._fd = sys.stdout.fileno()
+        try:
+            self._fd = sys.stdout.fileno()
+        except (OSError, ValueError, AttributeError) as error:
+            raise UsageError("standard output is no file here; give output= a path, or none") from error
 
     def intact(self, marks: Sequence[Any]) -> int:
         """Return the last: what was printed cannot be looked at again."""
