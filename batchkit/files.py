@@ -81,10 +81,10 @@ class AppendFile:
     __slots__ = ("_failed", "fd", "length", "path", "synced")
 
     def __init__(self, path: str, length: int = 0, *, mode: int = PRIVATE) -> None:
-        """Open `path`, making it if it is missing, and cut it to `length` bytes; a link is refused."""
+        """Open `path`, making it if it is missing, and cut it to `length` bytes, taken to be synced; no links."""
         self.path = path
         self.length = length
-        self.synced = 0
+        self.synced = length
         self._failed = False
         with naming("open", path):
             self.fd = kernel.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)

@@ -239,6 +239,12 @@ class PublishLog:
                 last = entry
         return last
 
+    def settle(self) -> None:
+        """Make durable what a killed run left; what is found may be only in the page cache."""
+        if os.path.exists(self._path):
+            files.sync_file(self._path)
+            files.sync_directory(os.path.dirname(self._path))
+
     def done(self) -> dict[str, Any] | None:
         """Return the newest `done` entry: what is published, and not to be joined again; `None` if nothing is."""
         last = self.last() or {}

@@ -186,7 +186,6 @@ class Journal:
         lines = self._header.line() + (b"" if base is None else _encode_checkpoint(base))
         files.replace(self.path, lines)
         file = files.AppendFile(self.path, len(lines))
-        file.synced = len(lines)
         self._base = self._newest = base
         self.full = False
         self._first = 1 if base is None else base.seq

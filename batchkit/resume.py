@@ -89,6 +89,7 @@ def open_job(  # keyword-only
         job.save(manifest)
     output = make_output(manifest.job)
     log = job.publish_log(manifest.job)
+    log.settle()
     output.finish(log, replace=manifest.replace)
     output.refuse_taken_over()
     done = log.done()

@@ -146,7 +146,6 @@ class FileOutput:
         total = begun + sum(piece.length for piece in pieces)
         known = last.get("state") == "joining" and last["shards"] == shards
         target = files.AppendFile(source, max(begun, last["offset"]) if known else begun, mode=files.SHARED)
-        target.synced = target.length  # an ended part and a logged offset are synced
         try:
             files.sync_directory(self._parts)  # an offset in the log is worth nothing without the file's name
             while target.length < total and keep_going():
