@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` and `make test`. Both need Python 3.11 and nothing else.
+# Two commands matter: `make demo` and `make test`. Both need Python 3.11 and a package index, and nothing else.
 
 PYTHON ?= python3
 VENV := .venv

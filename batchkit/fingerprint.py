@@ -1,7 +1,8 @@
 """Is this file still the same? Answered in O(1): size, times, the first block, the block before the cursor.
 
-A file is known by `{"path", "size", "mtime_ns", "head": [length, crc]}`. What this cannot see is an edit that keeps
-the length, the modification time, the first block and the block before the cursor; everything else it tells apart.
+A file is known by `{"path", "size", "mtime_ns", "head": [length, crc]}`. At the same length, any later modification
+time is a change. A longer file is taken for an appended one by its first block and the block before the cursor: what
+this cannot see is an edit between those two in a file that also grew.
 """
 
 from __future__ import annotations

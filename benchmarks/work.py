@@ -1,4 +1,4 @@
-"""The functions that the benchmarks call, the same for batchkit and for its peers."""
+"""The functions that the benchmarks call, the same for batchkit and for the bare loop."""
 
 from __future__ import annotations
 

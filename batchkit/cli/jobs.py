@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from batchkit.cli.options import say, state_dir as state_dir_option, verbose
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from batchkit.api import Job
     from batchkit.job import Status
 
@@ -25,26 +28,27 @@ def status(job: str | None, as_json: bool, state_dir: str | None) -> None:  # no
     """Show how a job stands, or all jobs. Changes nothing."""
     from batchkit import api  # noqa: PLC0415  # not needed for --help
 
-    found = [api.Job(job, state_dir).status()] if job else _readable(api.jobs(state_dir))
+    known = [] if job else api.jobs(state_dir)
+    found = [api.Job(job, state_dir).status()] if job else [one for _, one in _readable(known)]
     if as_json:
         entries = [one._asdict() for one in found]
         click.echo(json.dumps(entries[0] if job else entries, indent=1))
     elif found:
         for one in found:
             click.echo(_line(one))
-    else:
+    elif not known:
         say(f"no jobs in '{api.state_directory(state_dir)}'", prefix="")
+    if len(found) < len(known):
+        sys.exit(1)
 
 
-def _readable(jobs: list[Job]) -> list[Status]:
-    """Return the status of each job that can be read, and say which cannot."""
-    found = []
+def _readable(jobs: list[Job]) -> Iterator[tuple[Job, Status]]:
+    """Yield the jobs that can be read, with their status, and say which cannot."""
     for job in jobs:
         try:
-            found.append(job.status())
+            yield job, job.status()
         except BatchkitError as error:
-            say(f"batchkit: {error}", prefix="")
-    return found
+            say(str(error))
 
 
 def _line(one: Status) -> str:
@@ -54,9 +58,8 @@ def _line(one: Status) -> str:
     parts += [f"{count:,} {name}" for count, name in ((one.failed, "failed"), (one.skipped, "skipped")) if count]
     if one.reason:
         parts.append(one.reason)
-    if one.output and one.status == "completed":
-        parts.append(f"→ {one.output}")
-    return ", ".join(parts)
+    arrow = f" → {one.output}" if one.output and one.status == "completed" else ""
+    return ", ".join(parts) + arrow
 
 
 @click.command(epilog="\b\nExample:\n  batchkit reset items-fetch")
@@ -98,8 +101,7 @@ def prune(older: str, dry_run: bool, state_dir: str | None) -> None:  # noqa: FB
 
     before = time.time() - (seconds_of(older, "--older") or 0)
     removed = 0
-    for job in api.jobs(state_dir):
-        found = job.status()
+    for job, found in _readable(api.jobs(state_dir)):
         if found.status == "completed" and (found.updated or 0) < before:
             removed += 1
             say(f"{job.name}: {'would be removed' if dry_run else 'removed'}", prefix="")
