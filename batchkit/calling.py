@@ -97,7 +97,7 @@ class Caller:
     def __init__(self, function: Callable[..., Any] | None, *, batched: bool, identity: Identity) -> None:
         """Make the function ready. Raises `BatchkitError` if a class cannot be made."""
         self.batch: Batch | None = None
-        self._pid = os.getpid()
+        self._pid, self._forks = os.getpid(), _forks
         self.identity = identity
         self.batched = batched
         self._seq = 0
@@ -137,7 +137,7 @@ class Caller:
             else:
                 outcome = self._call_each(items)
         finally:
-            if os.getpid() != self._pid:
+            if _forks != self._forks and os.getpid() != self._pid:
                 _leave_child(outcome.error)
         self.batch = None
         if bad is not None and outcome.done == bad and outcome.error is None:
@@ -147,22 +147,22 @@ class Caller:
     def _call_each(self, items: list[Any]) -> Outcome:
         """Call the function item by item.
 
-        `list.extend` over `map` keeps the results before an exception, tells by its length which item is in hand, and
-        ends early when the list that feeds it is emptied: cutting costs nothing until it happens.
+        `results` keeps what came before an exception, and tells by its length which item is in hand. The loop ends
+        early when the list that feeds it is emptied: being cut costs nothing until it happens.
         """
         work = self._work = list(items)
         results = self._results = []
+        append = results.append
         call: Any = self._function
         if self._generates:
             call = functools.partial(_collect, call)
         error: BaseException | None = None
         try:
-            results.extend(map(call, work))
-        except (Exception, SystemExit, GeneratorExit) as raised:  # noqa: BLE001  # whatever the user's function raises is the item's
+            for item in work:
+                append(call(item))
+        except (Exception, SystemExit, GeneratorExit) as raised:  # noqa: BLE001  # whatever it raises is the item's
             error = raised
         count = len(results)
-        if error is None and work and count < len(items):
-            error = RuntimeError("the function raised StopIteration")
         if self._generates:
             return Outcome(list(chain.from_iterable(results)), count, error, [len(each) for each in results])
         return Outcome(results, count, error)
@@ -199,6 +199,18 @@ class Caller:
             raise BatchkitError(
                 f"closing the function failed: {type(error).__name__}: {error}; run it again"
             ) from error
+
+
+_forks = 0
+"""How often this process was forked off another: asking the kernel who we are after every batch costs 0.2 µs."""
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603  # it belongs to the process
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 def _leave_child(error: BaseException | None) -> NoReturn:
