@@ -42,7 +42,7 @@ class Budget:
 
     max_time: seconds; max_items, max_batches: counts; `None` means no limit. batch_seconds: a batch of single items is
     cut after so long. divisible: whether a batch may be cut between items (not for a batched function).
-    reason: why the run is to stop: "time", "items", "batches", a signal's name; `None` while it is not.
+    limited: whether there is any limit but `batch_seconds`. reason: why the run is to stop: "time", "items", "batches", a signal's name; `None` while it is not.
     """
 
     def __init__(  # keyword-only limits
@@ -66,7 +66,7 @@ class Budget:
         self._batches = math.inf if max_batches is None else max_batches
         self._batch_seconds = math.inf if batch_seconds is None or not divisible else batch_seconds
         self._divisible = divisible
-        self._limited = (max_time, max_items, max_batches) != (None, None, None)
+        self.limited = (max_time, max_items, max_batches) != (None, None, None)
         self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT)
         self._begun = math.inf
         self._cut: Callable[[], None] = lambda: None
@@ -80,7 +80,7 @@ class Budget:
         self._begun = now
         if self.reason is not None:
             return 0
-        if not self._limited:
+        if not self.limited:
             return size
         if self._items <= 0:
             self.reason = "items"
@@ -104,13 +104,12 @@ class Budget:
         return min(size, int(left / slowest)) if slowest > 0 else size
 
     def spend(self, items: int, seconds: float) -> None:
-        """Count a committed batch."""
+        """Count a committed batch; needed only where the run is `limited`."""
         self._begun = math.inf
-        if self._limited:
-            self._items -= items
-            self._batches -= 1
-            if items:
-                self._recent.append((items, seconds))
+        self._items -= items
+        self._batches -= 1
+        if items:
+            self._recent.append((items, seconds))
 
     def go_on(self) -> bool:
         """Tell whether work without items, such as publishing, may go on."""

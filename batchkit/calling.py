@@ -76,6 +76,7 @@ def _joined(cursor: Cursor) -> str:
     return ".".join(map(str, cursor)) if isinstance(cursor, list) else str(cursor)
 
 
+_NOTHING: list[Any] = []
 _caller: contextvars.ContextVar[Caller] = contextvars.ContextVar("batchkit_caller")
 
 
@@ -128,7 +129,7 @@ class Caller:
         bad = min(batch.unreadable) if batch.unreadable else None
         items = batch.items if bad is None else batch.items[:bad]
         self.batch, self._seq = batch, seq
-        outcome = Outcome([], 0)
+        outcome = None
         try:
             if self._function is None:
                 outcome = Outcome(items, len(items))
@@ -138,8 +139,10 @@ class Caller:
                 outcome = self._call_each(items)
         finally:
             if _forks != self._forks and os.getpid() != self._pid:
-                _leave_child(outcome.error)
+                _leave_child(None if outcome is None else outcome.error)
+        # Let go of the batch here: held until the next one, it would keep that out of the processor's cache.
         self.batch = None
+        self._work = self._results = _NOTHING
         if bad is not None and outcome.done == bad and outcome.error is None:
             return outcome._replace(error=ValueError(batch.unreadable[bad]))
         return outcome

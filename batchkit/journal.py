@@ -4,12 +4,13 @@ Format 1. One line per entry: `CRC SP JSON LF`, where CRC is the CRC-32 of the J
 digits and JSON is ASCII on one line. The first line is the header, each further one a commit:
 
     {"format":1,"job":"<uuid>","shard":0,"span":[start,stop]}
-    {"seq":1,"from":…,"to":…,"done":100,"failed":0,"skipped":0,"tail":…,"out":[offset,crc,synced],
-     "run":1,"time":…,"seconds":…}          "end":true is added at the end of the shard
+    {"seq":1,"to":…,"done":100,"failed":0,"skipped":0,"tail":…,"out":[offset,crc,synced],"run":1,
+     "time":…,"seconds":…}          "end":true is added at the end of the shard
 
-`to` is the cursor; `tail` the CRC-32 of the input just before it; `out` the writer's mark. `seq` grows by one from
-line to line. A journal is trusted up to the first line whose CRC, form or sequence is wrong and no further: what a
-power cut left behind that line (a torn end, zeros at full length, old blocks) proves nothing.
+`to` is the cursor, and so the first coordinate of the next batch (the first of all begins with the span); `tail` is
+the CRC-32 of the input just before it; `out` the writer's mark. `seq` grows by one from line to line. A journal is
+trusted up to the first line whose CRC, form or sequence is wrong and no further: what a power cut left behind that
+line (a torn end, zeros at full length, old blocks) proves nothing.
 
 A journal is never appended to after a crash. Opening a shard writes a new one, header and chosen record, by rename;
 the proved records before it move to `NNNNN.history-SEQ.jsonl` (a journal too), which recovery never reads.
@@ -41,10 +42,7 @@ _OF_INTS = "[]0123456789, -"
 
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
-_COMMIT = (
-    '{"seq":%d,"from":%s,"to":%s,"done":%d,"failed":%d,"skipped":%d,"tail":%d,"out":%s,'
-    '"run":%d,"time":%.3f,"seconds":%.6f}'
-)
+_COMMIT = '{"seq":%d,"to":%s,"done":%d,"failed":%d,"skipped":%d,"tail":%d,"out":%s,"run":%d,"time":%.3f,"seconds":%.6f}'
 
 
 def encode(entry: Mapping[str, Any]) -> bytes:
@@ -66,11 +64,11 @@ def _proved(line: bytes) -> bool:
 
 
 def _encode_checkpoint(point: Checkpoint) -> bytes:
-    seq, start, stop, done, failed, skipped, proof, mark, run, time, seconds, end = point
-    start, stop, mark = repr(start), repr(stop), repr(mark)
-    if (start + stop + mark).strip(_OF_INTS):  # else Python writes them as JSON does, five times as fast
-        start, stop, mark = map(_json, point[1:3] + point[7:8])
-    text = _COMMIT % (seq, start, stop, done, failed, skipped, proof, mark, run, time, seconds)
+    seq, stop, done, failed, skipped, proof, mark, run, time, seconds, end = point
+    stop, mark = repr(stop), repr(mark)
+    if (stop + mark).strip(_OF_INTS):  # else Python writes them as JSON does, five times as fast
+        stop, mark = _json(point.stop), _json(point.mark)
+    text = _COMMIT % (seq, stop, done, failed, skipped, proof, mark, run, time, seconds)
     if end:
         text = text[:-1] + ',"end":true}'
     line = text.encode()
@@ -79,7 +77,7 @@ def _encode_checkpoint(point: Checkpoint) -> bytes:
 
 def _decode_checkpoint(line: bytes) -> Checkpoint:
     entry = json.loads(line[9:])
-    names = ("seq", "from", "to", "done", "failed", "skipped", "tail", "out", "run", "time", "seconds")
+    names = ("seq", "to", "done", "failed", "skipped", "tail", "out", "run", "time", "seconds")
     return Checkpoint._make([*(entry[name] for name in names), entry.get("end", False)])
 
 

@@ -91,7 +91,7 @@ class Outcome(NamedTuple):
 class Checkpoint(NamedTuple):
     """Everything one commit of one shard says; the journal stores it as one line.
 
-    seq: number of this commit in its shard, from 1; start, stop: the batch's coordinates (`stop` is the cursor).
+    seq: number of this commit in its shard, from 1. stop: the cursor; the batch began at that of the commit before.
     done, failed, skipped: item counts of the shard so far, in all runs.
     proof: see `Batch.proof`. mark: see `Mark`; `None` where the writer stores nothing that could be cut.
     run: number of the run that made it, from 1; time: seconds since the epoch; seconds: what the batch took.
@@ -99,7 +99,6 @@ class Checkpoint(NamedTuple):
     """
 
     seq: int
-    start: Cursor
     stop: Cursor
     done: int
     failed: int

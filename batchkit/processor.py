@@ -130,8 +130,10 @@ class Processor:
             if batch is None:
                 break
             items = self._handle(batch, begun)
+            batch = None
             now = time.monotonic()
-            budget.spend(items, now - begun)
+            if budget.limited:
+                budget.spend(items, now - begun)
             begun = now
         if not self.last.end and (budget.reason is None or self.last.stop == self._stop):
             self._end()
@@ -140,7 +142,7 @@ class Processor:
     def _handle(self, batch: Batch, begun: float) -> int:
         """Call, write, commit; return the number of items done. What a cut left of the batch is given back."""
         outcome = self._caller(batch, self.last.seq + 1)
-        alone = not self._caller.batched or bool(batch.unreadable)
+        alone = None
         try:
             self._writer.write(outcome.results)
         except ResultError as error:  # what comes before the result that cannot be stored is
@@ -158,6 +160,8 @@ class Processor:
         # A failure after a request to stop is part of the stop: Ctrl-C also reached what the function had started.
         if outcome.error is not None and not self._budget.asked:
             self.sync()
+            if alone is None:
+                alone = not self._caller.batched or bool(batch.unreadable)
             raise self._item_error(rest, outcome.error, alone=alone) from outcome.error
         self._feed.give_back(rest)
         return count
@@ -172,7 +176,6 @@ class Processor:
         last = self.last
         point = Checkpoint(
             last.seq + 1,
-            batch.start,
             batch.stop,
             last.done + len(batch.items),
             last.failed,
@@ -205,7 +208,7 @@ class Processor:
         self.sync()
         last = self.last
         # The cursor stays where the last item ended, for which the proof is: empty files may follow in the span.
-        end = last._replace(seq=last.seq + 1, start=last.stop, mark=self._writer.mark(), end=True)
+        end = last._replace(seq=last.seq + 1, mark=self._writer.mark(), end=True)
         self._journal.append(end._replace(time=time.time(), seconds=0.0))
         self.last = end
 

@@ -268,7 +268,7 @@ class _Run:
 
         before = tally.points[shard - 1] if shard else None
         proof = 0 if before is None else before.proof
-        start = base or Checkpoint(0, span.start, span.start, 0, 0, 0, proof, None, 0, 0.0, 0.0)
+        start = base or Checkpoint(0, span.start, 0, 0, 0, proof, None, 0, 0.0, 0.0)
         caller.identity = caller.identity._replace(shard=shard)
         processor = Processor(
             reader=work.reader,

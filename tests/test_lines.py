@@ -359,7 +359,7 @@ def check_batch(batch: Batch, data: bytes, lines: list[Line]) -> None:
     assert [batch.coordinate(index) for index in range(len(lines))] == [[0, line.start] for line in lines]
     assert batch.coordinate(len(lines)) == batch.stop
     stop = batch.stop[1]
-    assert batch.proof == crc32(data[max(0, stop - 1024) : stop])
+    assert batch.proof == crc32(data[max(0, stop - 512) : stop])
 
 
 @QUICK

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from batchkit.readers.blocks import FileBytes
 
 _END: tuple[list[str], Any, None] = ([], None, None)
+_NONE: dict[int, str] = {}
 _BOM = b"\xef\xbb\xbf"
 _BLANK = " \t\r\n\v\f"
 _BLANK_BYTES = _BLANK.encode()
@@ -53,7 +54,7 @@ class Splitter:
         ending = len(delimiter.encode())
         lines: list[str] = []  # whole lines that wait to become a batch
         pieces: list[bytes] = []  # and their bytes
-        size = 0
+        held = 0
         last = LineBatch(self, [], index, offset, b"", source.before)
         failure: SourceError | None = None
         blocks = self._blocks(source)
@@ -66,14 +67,15 @@ class Splitter:
             if block is None or giant is not None:
                 if lines:
                     last = last.next(lines, b"".join(pieces))
-                    lines, pieces, size = [], [], 0
+                    lines, pieces, held = [], [], 0
                     yield last
                 if block is None:
                     break
-                last = last.next([""], block, giant)
+                last = last.next([""], block, giant=giant)
                 yield last
             start = at = 0
             total = len(block_lines)
+            plain = not self.skip_blank and block.isascii() and b"\r" not in block
             while start < total:
                 stop = start + batch_size - len(lines)
                 part = block_lines[start:stop]
@@ -81,19 +83,20 @@ class Splitter:
                     end = len(block)
                 else:
                     joined = delimiter.join(part)
-                    end = at + ending
-                    end += len(joined) if joined.isascii() else len(joined.encode("utf-8", "surrogateescape"))
-                if lines:
-                    lines += part
-                else:
-                    lines = part
-                pieces.append(block[at:end])
-                size += end - at
-                start, at = stop, end
-                if len(lines) >= batch_size or size >= self.limit:
-                    last = last.next(lines, b"".join(pieces))
-                    lines, pieces, size = [], [], 0
+                    size = len(joined) if plain else len(joined.encode("utf-8", "surrogateescape"))
+                    end = at + size + ending
+                if not lines and stop <= total and end - at < self.limit:  # most batches: within one block
+                    last = last.next(part, block[at:end], plain=plain)
                     yield last
+                else:
+                    lines += part
+                    pieces.append(block[at:end])
+                    held += end - at
+                    if len(lines) >= batch_size or held >= self.limit:
+                        last = last.next(lines, b"".join(pieces))
+                        lines, pieces, held = [], [], 0
+                        yield last
+                start, at = stop, end
         if failure is not None:
             raise failure
 
@@ -181,23 +184,30 @@ class LineBatch(Batch):
         raw: bytes,
         before: bytes,
         giant: int | None = None,
+        plain: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
-        """Take whole lines, their bytes and what is before them; `giant`: the length of a line too long to keep."""
+        """Take whole lines, their bytes and what is before them.
+
+        giant: the length of a line too long to keep. plain: whether the lines are known to be items as they are.
+        """
         self._splitter, self._raw, self._before = splitter, raw, before
         self.start = [index, offset]
         self.stop = [index, offset + (len(raw) if giant is None else giant)]
         self.tail = raw[-BLOCK:] if len(raw) >= BLOCK else (before + raw)[-BLOCK:]
         self.proof = crc32(self.tail)
         if giant is None:
-            self.items, self.unreadable = splitter.items_of(lines, raw, first=offset == 0)
+            if plain and offset:
+                self.items, self.unreadable = lines, _NONE
+            else:
+                self.items, self.unreadable = splitter.items_of(lines, raw, first=offset == 0)
         else:
             self.items = [None]
             self.unreadable = {0: f"a line of {giant:,} bytes, longer than --max-item-bytes"}
 
-    def next(self, lines: list[str], raw: bytes, giant: int | None = None) -> LineBatch:
+    def next(self, lines: list[str], raw: bytes, *, giant: int | None = None, plain: bool = False) -> LineBatch:
         """Return the batch of the lines behind this one."""
         index, offset = self.stop
-        return LineBatch(self._splitter, lines, index, offset, raw, self.tail, giant)
+        return LineBatch(self._splitter, lines, index, offset, raw, self.tail, giant, plain)
 
     def _cut(self, items: list[Any], unreadable: dict[int, str], start: int, stop: int) -> LineBatch:
         index, offset = self.start
