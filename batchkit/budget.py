@@ -42,7 +42,8 @@ class Budget:
 
     max_time: seconds; max_items, max_batches: counts; `None` means no limit. batch_seconds: a batch of single items is
     cut after so long. divisible: whether a batch may be cut between items (not for a batched function).
-    limited: whether there is any limit but `batch_seconds`. reason: why the run is to stop: "time", "items", "batches", a signal's name; `None` while it is not.
+    limited: whether there is any limit but `batch_seconds`.
+    reason: why the run is to stop: "time", "items", "batches", a signal's name; `None` while it is not.
     """
 
     def __init__(  # keyword-only limits

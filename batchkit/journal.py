@@ -157,8 +157,8 @@ def _header(path: str, line: bytes) -> Header:
 
 
 def _holds_proof(rest: bytes) -> bool:
-    """Tell whether valid lines follow a wrong one: then the file was damaged, not just cut short."""
-    return any(_proved(line) for line in rest.split(b"\n"))
+    """Tell whether whole, valid lines follow a wrong one: then the file was damaged, not just cut short."""
+    return any(_proved(line) for line in rest.split(b"\n")[:-1])
 
 
 def last(path: str) -> Checkpoint | None:
