@@ -175,7 +175,7 @@ class LineBatch(Batch):
 
     __slots__ = ("_before", "_raw", "_splitter", "tail")
 
-    def __init__(  # made per batch: keywords cost 0.3 µs
+    def __init__(  # noqa: PLR0913, PLR0917  # made per batch: keywords cost 0.3 µs
         self,
         splitter: Splitter,
         lines: list[str],
