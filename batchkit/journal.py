@@ -30,6 +30,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from batchkit.model import Mark
+
 FORMAT = 1
 COMPACT_AT = 8 << 20
 """Bytes after which a journal is renewed."""
@@ -205,14 +207,17 @@ class Journal:
         """Make every commit so far durable on return."""
         self._file.sync()
 
-    def renew(self) -> None:
-        """Move the past out of the way and go on in a new journal; the outputs must have been synced before."""
+    def renew(self, mark: Mark) -> None:
+        """Move the past out of the way and go on in a new journal.
+
+        mark: the writer's after a sync: the first record of a journal must stand by itself, without those before it.
+        """
         if self._newest is None or self._newest is self._base:
             return
         self.sync()
         files.link(self.path, _history(self.path, self._first))
         self._file.close()
-        self._file = self._begin(self._newest)
+        self._file = self._begin(self._newest._replace(mark=mark))
 
     def close(self) -> None:
         """Close the file; syncs nothing."""
@@ -230,7 +235,7 @@ class NoJournal:
     def sync(self) -> None:
         """Do nothing."""
 
-    def renew(self) -> None:
+    def renew(self, mark: Mark) -> None:
         """Do nothing."""
 
     def close(self) -> None:

@@ -192,7 +192,7 @@ class Processor:
             self._sync_now_or_later(now)
         if self._journal.full:
             self.sync()
-            self._journal.renew()
+            self._journal.renew(self._writer.mark())
         if now >= self._tell_due:
             self._tell_due = self._tell(point)
 

@@ -247,7 +247,7 @@ class _Run:
             stack.callback(journal.close)
             ended = self.work(shard.number, shard.span, base, writer, journal, caller)
             if journal.long:
-                journal.renew()  # so that the next run need not read what this one committed
+                journal.renew(writer.mark())  # so that the next run need not read what this one committed
             return ended
 
     def work(

@@ -206,6 +206,19 @@ def test_a_kill_while_a_job_starts_over_leaves_the_old_output_or_the_new_one(tmp
         job.check(expected, len(LINES))
 
 
+@pytest.mark.usefixtures("small_journals")
+@pytest.mark.parametrize("interval", [0, 1, None])
+def test_a_renewed_journal_keeps_the_place(tmp_path: Path, interval: int | None) -> None:
+    """What a run committed is not done again, however often its journal was renewed on the way or at the stop."""
+    source = tmp_path / "items.txt"
+    source.write_text("".join(f"{number}\n" for number in range(100)))
+    options: dict[str, Any] = {"state_dir": tmp_path / "state", "output": tmp_path / "out.txt", "batch_size": 3}
+    for already in range(0, 100, 20):
+        result = batchkit.process(source, None, max_items=20, sync_interval=interval, progress="none", **options)
+        assert (result.new, result.done) == (20, already + 20)
+    assert (tmp_path / "out.txt").read_bytes() == source.read_bytes()
+
+
 def test_a_killed_run_repeats_only_the_batch_in_flight(tmp_path: Path) -> None:
     """The function's side effects: at least once, and twice only for the batch that was not committed."""
     directory = tmp_path / "work"
