@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -30,6 +31,12 @@ class Cli(Protocol):
 
     def __call__(self, *words: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Ended:
         """Return exit code, standard output and standard error."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _signals() -> None:
+    """Let signals do what they usually do: under `nohup` SIGHUP would be ignored, by us and by what tests start."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
