@@ -13,32 +13,20 @@ from batchkit.calling import check
 from batchkit.errors import DamageError, UsageError
 from batchkit.job import JobDirectory, Status, names
 from batchkit.progress import MODES
-from batchkit.readers.lines import MAX_ITEM_BYTES, LineReader, share_done
-from batchkit.readers.sequence import SequenceReader, as_sequence
-from batchkit.readers.stream import StreamReader
+from batchkit.readers.base import share_done
 from batchkit.resume import Wishes
 from batchkit.run import Work, as_job, in_memory, output_of, sayer, stored
+from batchkit.sources import reader_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from batchkit.budget import Duration
     from batchkit.job import Manifest
-    from batchkit.readers.base import Reader
     from batchkit.result import Result
 
 STATE_DIR = ".batchkit"
-
-
-def lines(
-    *sources: str | os.PathLike[str],
-    delimiter: str = "\n",
-    skip_blank: bool = False,
-    max_item_bytes: int = MAX_ITEM_BYTES,
-) -> LineReader:
-    """Return a reader of the lines of several files or glob patterns, as one list in the order given."""
-    return LineReader(sources, delimiter=delimiter, skip_blank=skip_blank, max_item_bytes=max_item_bytes)
 
 
 def process(  # noqa: PLR0913  # every option of a run is a keyword here
@@ -47,7 +35,12 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     *,
     batched: bool = False,
     batch_size: int = 100,
+    batch_format: str | None = None,
+    input_format: str | None = None,
+    columns: Sequence[str] | None = None,
     output: str | os.PathLike[str] | None = None,
+    output_format: str | None = None,
+    schema: Mapping[str, Any] | str | None = None,
     batch_seconds: Duration | None = 30.0,
     sync_interval: Duration | None = 1.0,
     max_time: Duration | None = None,
@@ -67,14 +60,22 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     Run and resume are the same call: what an earlier run of the job committed is not done again. Each result is stored
     exactly once in a file; the function's own side effects happen at least once.
 
-    source: a path or glob pattern (its lines), "-" (standard input), a reader such as `batchkit.lines(...)`, a list,
-        tuple, range or dict, or any iterable (a resume reads past what is done).
-    function: called with an item, or with a list of items if `batched`; `None`: items are their own results. A result
-        of `None` stores nothing; of a generator function each yielded value is a result. A class whose instances can
-        be called is made once, and closed at the end.
-    batch_size: items per batch, at most.
-    output: a .txt, .jsonl, .csv or .tsv file, which appears whole when the job is completed; "-": standard output (at
-        least once); `None`: results are kept in the job's directory, or in memory for a source in memory without `job`.
+    source: a path or glob pattern, "-" (standard input), a reader such as `batchkit.lines(...)`, `csv`, `ndjson` or
+        `parquet`; a list, tuple, range or dict, a polars DataFrame or LazyFrame; an object with `read(cursor)` (see
+        `readers.custom.Source`); or any iterable (a resume reads past what is done).
+    function: called with an item: a line, or a dict for a row; with a list of items if `batched`, a polars.DataFrame
+        for rows of a table; `None`: items are their own results. A result of `None` stores nothing; of a generator
+        function each yielded value is a result. A batched function may return a table: each row is a result. A class
+        whose instances can be called is made once, and closed at the end.
+    batch_size: items per batch, at most. batch_format: "polars", "arrow" or "dicts", for `batched`.
+    input_format: "lines", "csv", "tsv", "ndjson" or "parquet"; `None`: by the path's suffix. columns: those of a table
+        to read; `None`: all.
+    output: a .txt, .jsonl, .csv, .tsv (each also with .gz or .zst behind it) or .parquet file, which appears whole when
+        the job is completed; a directory, with "/" at its end, keeps a file per shard; "-": standard output (at least
+        once); `None`: results are kept in the job's directory, or in memory for a source in memory without `job`.
+    output_format: "text", "jsonl", "csv", "tsv" or "parquet"; `None`: by the suffix, Parquet for a directory without.
+    schema: columns and types of a Parquet output: a mapping of names to polars types, Python types or names, or text
+        such as "id=int, tags=list[str]"; `None`: the first results decide, and one that does not fit is an error.
     batch_seconds: a batch of single calls is committed early after so long; `None`: never.
     sync_interval: seconds between syncs, which bound what a power cut can undo; 0: every batch; `None`: only at stops.
     max_time, until, max_items, max_batches: end this run cleanly; `None`: no limit. Durations are seconds, "55m" or
@@ -98,6 +99,10 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     if progress not in MODES:
         raise UsageError(f"progress is {progress!r}; give one of {', '.join(MODES)}")
     check(function)
+    if batch_format not in {None, "polars", "arrow", "dicts"}:
+        raise UsageError(f"batch_format is {batch_format!r}; give polars, arrow or dicts")
+    if batch_format is not None and not batched:
+        raise UsageError("batch_format is for batched functions; give batched=True (--batched), or leave it out")
     if on_input_change not in {"stop", "restart", "continue"}:
         raise UsageError(f"on_input_change is {on_input_change!r}; give stop, restart or continue")
     budget = Budget(
@@ -108,7 +113,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         divisible=not batched,
     )
     work = Work(
-        reader=reader_of(source),
+        reader=reader_of(source, input_format=input_format, columns=columns),
         function=function,
         batched=batched,
         batch_size=batch_size,
@@ -117,6 +122,9 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         budget=budget,
         progress=progress,
         begun=begun,
+        output_format=output_format,
+        schema=schema,
+        batch_format=batch_format,
     )
     name = work.default_name() if job is None else job
     with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
@@ -138,20 +146,6 @@ def _earlier(first: float | None, second: float | None) -> float | None:
 def state_directory(given: str | os.PathLike[str] | None) -> str:
     """Return the state directory: the one given, $BATCHKIT_STATE_DIR, or `.batchkit` here."""
     return os.path.abspath(given or os.environ.get("BATCHKIT_STATE_DIR") or STATE_DIR)
-
-
-def reader_of(source: Any) -> Reader:
-    """Return the reader for whatever `process` was given. Raises `UsageError`."""
-    if isinstance(source, str | os.PathLike):
-        return LineReader([source])
-    if hasattr(source, "fingerprint") and hasattr(source, "read"):
-        return source  # type: ignore[no-any-return]
-    sequence = as_sequence(source)
-    if sequence is not None:
-        return SequenceReader(sequence)
-    if hasattr(source, "__iter__") and not isinstance(source, bytes):
-        return StreamReader(source)
-    raise UsageError(f"the source is a {type(source).__name__}; give a path, a list, an iterable or a reader")
 
 
 class Job:

@@ -20,7 +20,7 @@ from batchkit.model import Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from batchkit.model import Batch, Cursor
 
@@ -95,14 +95,26 @@ class Caller:
     instances can be called is made once and closed at the end (`close()` or context manager).
     """
 
-    def __init__(self, function: Callable[..., Any] | None, *, batched: bool, identity: Identity) -> None:
-        """Make the function ready. Raises `BatchkitError` if a class cannot be made."""
+    def __init__(
+        self,
+        function: Callable[..., Any] | None,
+        *,
+        batched: bool,
+        identity: Identity,
+        batch_format: str | None = None,
+    ) -> None:
+        """Make the function ready. Raises `BatchkitError` if a class cannot be made.
+
+        batch_format: what a batched function is called with: "polars", "arrow", "dicts" (a list of the items); `None`:
+        a polars.DataFrame for rows of a table, else a list.
+        """
+        self._batch_format = batch_format
         self.batch: Batch | None = None
         self._pid, self._forks = os.getpid(), _forks
         self.identity = identity
         self.batched = batched
         self._seq = 0
-        self._work: list[Any] = []
+        self._work: Any = _NOTHING
         self._results: list[Any] = []
         self._close: Callable[[], object] = lambda: None
         self._function = function if function is None else self._make(function)
@@ -127,7 +139,7 @@ class Caller:
     def __call__(self, batch: Batch, seq: int) -> Outcome:
         """Call the function on the readable items before the first unreadable one, or until `cut`."""
         bad = min(batch.unreadable) if batch.unreadable else None
-        items = batch.items if bad is None else batch.items[:bad]
+        items: Any = batch.items if bad is None else batch.items[:bad]
         self.batch, self._seq = batch, seq
         outcome = None
         try:
@@ -147,7 +159,7 @@ class Caller:
             return outcome._replace(error=ValueError(batch.unreadable[bad]))
         return outcome
 
-    def _call_each(self, items: list[Any]) -> Outcome:
+    def _call_each(self, items: Sequence[Any]) -> Outcome:
         """Call the function item by item.
 
         `results` keeps what came before an exception, and tells by its length which item is in hand. The loop ends
@@ -170,16 +182,26 @@ class Caller:
             return Outcome(list(chain.from_iterable(results)), count, error, [len(each) for each in results])
         return Outcome(results, count, error)
 
-    def _call_batch(self, items: list[Any]) -> Outcome:
-        if not items:
+    def _call_batch(self, items: Sequence[Any]) -> Outcome:
+        if not len(items):
             return Outcome([], 0)
         self._work, self._results = items, []
+        argument = self._argument(items)
         try:
-            results = self._function(list(items))  # type: ignore[misc]
+            results = self._function(argument)  # type: ignore[misc]
             results = _listed(results)
         except (Exception, SystemExit, GeneratorExit) as raised:  # noqa: BLE001  # as above
             return Outcome([], 0, raised, one_each=False)
         return Outcome(results, len(items), one_each=len(results) == len(items))
+
+    def _argument(self, items: Sequence[Any]) -> Any:
+        """Return what a batched function is called with."""
+        wanted = self._batch_format
+        if wanted == "dicts" or (wanted is None and not hasattr(items, "frame")):
+            return list(items)
+        from batchkit.frames.rows import shaped  # noqa: PLC0415  # loads polars
+
+        return shaped(items, wanted)
 
     def current(self) -> CurrentBatch:
         """Describe the call in progress."""
@@ -229,11 +251,17 @@ def _leave_child(error: BaseException | None) -> NoReturn:
     os._exit(code)
 
 
-def _listed(results: Any) -> list[Any]:
+def _listed(results: Any) -> Any:
+    """Return what a batched function returned as a list, or as a polars.DataFrame if it is a table."""
     if results is None:
         return []
     if isinstance(results, str | bytes | dict):
         raise TypeError(f"a batched function returns a list of results, not a {type(results).__name__}")
+    if hasattr(results, "columns"):
+        from batchkit.frames.rows import is_table, table_of  # noqa: PLC0415  # loads polars
+
+        if is_table(results):
+            return table_of(results)
     return list(results)
 
 

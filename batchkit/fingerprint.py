@@ -56,6 +56,15 @@ def before(path: str, offset: int) -> bytes:
     return block(path, max(0, offset - BLOCK), offset)
 
 
+def foot(path: str) -> int:
+    """Return the CRC-32 of the at most `HEAD` last bytes of a file. Raises `SourceError`."""
+    try:
+        size = os.stat(path).st_size
+        return crc32(block(path, max(0, size - HEAD), size))
+    except OSError as error:
+        raise SourceError(f"cannot read '{path}': {error.strerror}") from error
+
+
 def compare(was: dict[str, Any], now: dict[str, Any]) -> Verdict:
     """Tell whether a file is the same, appended to, or changed since `was` was taken."""
     path = now["path"]

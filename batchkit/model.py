@@ -32,7 +32,8 @@ class Span(NamedTuple):
 class Batch:
     """Consecutive items, handled and committed together.
 
-    items: the items, in input order; a place named in `unreadable` holds `None`.
+    items: the items, in input order; a place named in `unreadable` holds `None`. A list, or another sequence whose
+    slices are such sequences too; rows of a table have their `frame`.
     start, stop: coordinates of the first item and of the first item after the batch.
     proof: CRC-32 of what was consumed just before `stop`, by which a resume knows the input again.
     unreadable: index → reason, for items that could not be read (invalid UTF-8, over-long).
@@ -40,7 +41,7 @@ class Batch:
 
     __slots__ = ("items", "proof", "start", "stop", "unreadable")
 
-    items: list[Item]
+    items: Sequence[Item]
     start: Cursor
     stop: Cursor
     proof: int
@@ -58,14 +59,14 @@ class Batch:
 class Outcome(NamedTuple):
     """What calling the function on a batch gave.
 
-    results: in input order; a `None` stores nothing.
+    results: in input order, a list or a table (`frames.rows`), whose rows are the results; a `None` stores nothing.
     done: how many items, from the beginning of the batch, are done (fewer than the batch: it was cut, or `error`).
     error: what the item after them raised; `None` if nothing was.
     sizes: results per item where that is not one each (generator functions); else `None`.
     one_each: whether `results[i]` belongs to item `i`.
     """
 
-    results: list[Any]
+    results: Any
     done: int
     error: BaseException | None = None
     sizes: Sequence[int] | None = None

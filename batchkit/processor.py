@@ -120,7 +120,7 @@ class Processor:
         budget = self._budget
         budget.attach(self._caller.cut)
         begun = time.monotonic()
-        while not self.last.end and self.last.stop != self._stop:
+        while not self.last.end and not self._at_stop():
             room = budget.room(self._batch_size, begun)
             try:
                 batch = self._feed.take(room) if room else None
@@ -135,9 +135,12 @@ class Processor:
             if budget.limited:
                 budget.spend(items, now - begun)
             begun = now
-        if not self.last.end and (budget.reason is None or self.last.stop == self._stop):
+        if not self.last.end and (budget.reason is None or self._at_stop()):
             self._end()
         self.sync()
+
+    def _at_stop(self) -> bool:
+        return self._stop is not None and bool(self.last.stop == self._stop)
 
     def _handle(self, batch: Batch, begun: float) -> int:
         """Call, write, commit; return the number of items done. What a cut left of the batch is given back."""
@@ -146,7 +149,7 @@ class Processor:
         try:
             self._writer.write(outcome.results)
         except ResultError as error:  # what comes before the result that cannot be stored is
-            item = outcome.item_of(error.index)
+            item = None if error.index is None else outcome.item_of(error.index)
             outcome = outcome.before(item or 0, error)
             alone = item is not None
             self._writer.write(outcome.results)
@@ -223,11 +226,11 @@ class Processor:
         """
         where = self._reader.describe(rest.coordinate(0))
         item = rest.items[0]
-        who = _short(item) if alone else f"a batch of {len(rest.items):,} items from {_short(item)}"
+        who = _short(item) if alone else f"batch {self.last.seq + 1:,} ({len(rest.items):,} items from {_short(item)})"
         if 0 in rest.unreadable:
             what = f"the item at {where} cannot be read: {rest.unreadable[0]}"
         elif isinstance(error, ResultError):
-            what = f"the result of {who} at {where} cannot be stored: {error.why}"
+            what = f"the result of {who} at {where} (batch {self.last.seq + 1:,}) cannot be stored: {error.why}"
         else:
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             what = f"the function failed on {who} at {where}: {why}"

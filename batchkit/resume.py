@@ -221,6 +221,8 @@ def _checked(job: JobDirectory, opened: OpenJob, reader: Reader, wishes: Wishes,
                 )
             say(f"the input changed: {verdict.why}; going on at the cursor all the same")
             return _extended(job, opened, reader)
+        if verdict.kind == "same" and verdict.why and not shard.ended:
+            say(verdict.why)
     # Only the last shard can tell: what follows an earlier one in a pipe is the next shard's, and done.
     return _extended(job, opened, reader) if verdict.kind == "appended" else opened
 

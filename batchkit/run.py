@@ -20,8 +20,8 @@ from batchkit.progress import Progress
 from batchkit.result import Result, reason_for_people
 from batchkit.resume import ShardState, open_job, reopen
 from batchkit.tally import Tally
+from batchkit.writers.kinds import output_for, schema_names
 from batchkit.writers.memory import MemoryOutput
-from batchkit.writers.output import FileOutput
 from batchkit.writers.stdout import OutputClosed, StdoutOutput
 
 TYPE_CHECKING = False
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from batchkit.readers.base import Reader
     from batchkit.resume import OpenJob, Wishes
     from batchkit.writers.base import Output, Writer
+    from batchkit.writers.output import FileOutput
 
 STDOUT = "-"
 
@@ -43,6 +44,7 @@ class Work(NamedTuple):
     """What is to be done, and how: the caller's part of a run.
 
     output: a path, "-" for standard output, `None` for the job's own directory. sync_interval: seconds or `None`.
+    output_format, schema: see `output_for`; batch_format: see `Caller`.
     """
 
     reader: Reader
@@ -54,6 +56,9 @@ class Work(NamedTuple):
     budget: Budget
     progress: str
     begun: float
+    output_format: str | None = None
+    schema: Any = None
+    batch_format: str | None = None
 
     def default_name(self) -> str | None:
         """Return `stem-function`; `None` for a source in memory whose results stay there too."""
@@ -106,14 +111,18 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
         "function": name_of(work.function),
         "batched": work.batched,
         "output": None if work.output is None else path,
+        "output_format": work.output_format,
+        "schema": schema_names(work.schema),
     }
+    if hasattr(work.reader, "keep_in"):
+        work.reader.keep_in(job.path)
     say = sayer(work.progress)
     with work.budget.watched(), work.budget.waiting_for(pipe=not work.reader.restartable):
         opened = open_job(
             job,
             reader=work.reader,
             definition=definition,
-            make_output=_maker(job, path),
+            make_output=_maker(work, job, path),
             wishes=wishes,
             say=say,
         )
@@ -169,19 +178,21 @@ def _say_nothing(_text: str) -> None:
 def _refuse_input_as_output(work: Work, path: str) -> None:
     if path == STDOUT:
         return
-    if work.output is not None and os.path.exists(work.output) and not os.path.isfile(work.output):
-        kind = (
-            "a directory; give a file in it" if os.path.isdir(work.output) else "no plain file; leave out -o to print"
-        )
-        raise UsageError(f"the output '{work.output}' is {kind}")
+    if work.output is not None and os.path.exists(work.output) and not path.endswith("/"):
+        if not os.path.isfile(work.output):
+            raise UsageError(f"the output '{work.output}' is no plain file; leave out -o to print")
     for source in work.reader.files:
         if os.path.exists(path) and os.path.samefile(source, path):
             raise UsageError(f"the output '{path}' is an input of the job; give another -o")
 
 
-def _maker(job: JobDirectory, wanted: str) -> Callable[..., Output]:
+def _maker(work: Work, job: JobDirectory, wanted: str) -> Callable[..., Output]:
     def make_output(uuid: str, path: str | None = wanted) -> Output:
-        return StdoutOutput() if path in {None, STDOUT} else FileOutput(str(path), uuid, job.path)
+        if path is None or path == STDOUT:
+            return StdoutOutput()
+        if path != wanted:  # one that this run leaves: of any format, for only its parts are to go
+            return output_for(path, uuid, job.path, output_format="text")
+        return output_for(path, uuid, job.path, output_format=work.output_format, schema=work.schema)
 
     return make_output
 
@@ -189,7 +200,10 @@ def _maker(job: JobDirectory, wanted: str) -> Callable[..., Output]:
 def _output_path(work: Work, job: JobDirectory) -> str:
     if work.output == STDOUT:
         return STDOUT
-    return os.path.join(job.path, "results.jsonl") if work.output is None else os.path.realpath(work.output)
+    if work.output is None:
+        return os.path.join(job.path, "results.jsonl")
+    directory = work.output.endswith("/") or os.path.isdir(work.output)
+    return os.path.realpath(work.output) + ("/" if directory else "")
 
 
 def _refuse_lost_beginning(opened: OpenJob, done: int) -> None:
@@ -228,7 +242,9 @@ class _Run:
 
     def caller(self, uuid: str) -> Caller:
         """Make the function ready."""
-        return Caller(self._work.function, batched=self._work.batched, identity=Identity(self._name, uuid, 0))
+        work = self._work
+        identity = Identity(self._name, uuid, 0)
+        return Caller(work.function, batched=work.batched, identity=identity, batch_format=work.batch_format)
 
     def work_on(self, job: JobDirectory, opened: OpenJob) -> bool:
         """Work through the unfinished shards in order; return whether all are at their end."""
@@ -336,4 +352,7 @@ def stored(job: JobDirectory) -> Iterator[Any]:
 
 def output_of(job: JobDirectory, manifest: Manifest) -> FileOutput | None:
     """Return the output of a job that exists; `None` for standard output."""
-    return None if manifest.output is None else FileOutput(manifest.output, manifest.job, job.path)
+    if manifest.output is None:
+        return None
+    output_format = manifest.definition.get("output_format")
+    return output_for(manifest.output, manifest.job, job.path, output_format=output_format)

@@ -24,6 +24,8 @@ class Reader(Protocol):
     restartable: whether the same reader can be read from any cursor again; else `read` may be called once.
     durable: whether the source outlives the process, so that a job over it is worth keeping.
     files: the files it reads, which no output may be; none for a source in memory.
+
+    It may have `keep_in(directory)`, called before `check`: keep what helps to resume in this directory of the job.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Reader(Protocol):
     def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:
         """Tell whether the source is the one `fingerprint` was taken of and `cursor` was reached in.
 
+        "same" with a `why` tells people something, such as what getting to the cursor will cost.
+
         proof: of what was consumed before `cursor`; `None` if nothing was. Costs O(1) in the number of items.
         """
 
@@ -66,7 +70,7 @@ class IndexBatch(Batch):
 
     __slots__ = ()
 
-    def __init__(self, items: list[Item], start: int) -> None:
+    def __init__(self, items: Sequence[Item], start: int) -> None:
         """Number the items from `start`."""
         self.items = items
         self.start = start

@@ -44,7 +44,8 @@ class SequenceReader:
         """Yield slices of the sequence."""
         stop = len(self._items) if span.stop is None else span.stop
         for start in range(span.start, stop, batch_size):
-            yield IndexBatch(list(self._items[start : min(start + batch_size, stop)]), start)
+            items = self._items[start : min(start + batch_size, stop)]
+            yield IndexBatch(items if hasattr(items, "frame") else list(items), start)
 
     def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:
         """Compare length, first item, and the item before the cursor."""

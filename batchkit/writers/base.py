@@ -5,11 +5,11 @@ An `Output` is the job's: it owns a name, and publishes. A `Writer` is one shard
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from batchkit.model import Mark
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 class ResultError(Exception):
     """A result that the output cannot hold. Nothing of the batch was written.
 
-    index: its place among the results; why: for people.
+    index: its place among the results, `None`: the whole batch; why: for people.
     """
 
-    def __init__(self, index: int, why: str) -> None:
+    def __init__(self, index: int | None, why: str) -> None:
         """Keep both."""
         super().__init__(index, why)
         self.index = index
         self.why = why
 
 
-def result_error(index: int, error: Exception) -> ResultError:
+def result_error(index: int | None, error: Exception) -> ResultError:
     """Return the error of a result that raised `error` when it was to be written."""
     if isinstance(error, ResultError):
         return ResultError(index, error.why)
@@ -61,6 +61,43 @@ class Writer(Protocol):
         """Let go of what `open` took; syncs nothing."""
 
 
+class Piece(NamedTuple):
+    """The first `length` bytes of a file with results; whole: in the output's own form, else in that of a part."""
+
+    path: str
+    length: int
+    whole: bool = False
+
+
+class Joining(Protocol):
+    """What an attempt to join may ask and tell.
+
+    offset: how many bytes an earlier attempt had joined and synced. keep_going: `False` ends the attempt.
+    """
+
+    offset: int
+    keep_going: Callable[[], bool]
+
+    def note(self, offset: int) -> None:
+        """Remember that so many bytes are joined and synced; durable on return."""
+
+
+class Kind(Protocol):
+    """What kind of file an output is: how its parts are written, and how they become one file."""
+
+    def writer(self, part: str, earlier: Sequence[str]) -> Writer:
+        """Return the writer of a part; earlier: files of the same output, in order, the parts before this one."""
+
+    def join(self, pieces: Sequence[Piece], target: str, joining: Joining) -> Piece | None:
+        """Make one whole file of the pieces, at `target` or over the first of them; durable on return.
+
+        `None`: `joining.keep_going` ended it; call again to go on.
+        """
+
+    def results(self, pieces: Sequence[Piece]) -> Iterator[Any]:
+        """Yield the results that stand in the pieces."""
+
+
 class PublishLog(Protocol):
     """The job's durable log of publishing."""
 
@@ -79,7 +116,7 @@ class Output(Protocol):
 
     @property
     def path(self) -> str | None:
-        """The file the results will stand in; `None` if they are kept nowhere that has a name."""
+        """The file the results will stand in, a directory with "/" at its end; `None`: nowhere that has a name."""
 
     def refuse_foreign(self, *, replace: bool) -> None:
         """Raise `UsageError` if a file or another job's parts have the name, unless `replace` allows to take it."""

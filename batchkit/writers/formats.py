@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any, Protocol
 
-from batchkit.errors import UsageError
 from batchkit.writers.base import result_error
 from batchkit.writers.values import json_line
-
-_NOT_WRITTEN = {".json", ".parquet", ".gz", ".zst", ".bz2", ".xz", ".zip", ".xlsx", ".db", ".sqlite", ".duckdb"}
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +14,12 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """Renders the results of a batch; every record ends with LF. A `None` renders to nothing."""
+    """Renders the results of a batch; every record ends with LF. A `None` renders to nothing.
+
+    empty: what an output without any result consists of.
+    """
+
+    empty: bytes
 
     def render(self, results: Sequence[Any]) -> bytes:
         """Return the bytes of the results. Raises `ResultError`."""
@@ -26,11 +27,24 @@ class Format(Protocol):
     def resume(self, head: bytes) -> None:
         """Learn from the beginning of the output what earlier runs decided; `b""` if nothing is written yet."""
 
+    def lines(self, chunks: Iterator[bytes]) -> Iterator[str]:
+        """Yield the lines of an output, with their ends, from its bytes."""
+
     def parse(self, lines: Iterator[str]) -> Iterator[Any]:
         """Yield the results that stand in the lines of an output, as far as the format tells them."""
 
 
-class _Plain:
+class Uncompressed:
+    """A format whose bytes are its text."""
+
+    empty = b""
+
+    def lines(self, chunks: Iterator[bytes]) -> Iterator[str]:
+        """Decode the lines."""
+        return lines_of(chunks)
+
+
+class _Plain(Uncompressed):
     """A format without header."""
 
     def resume(self, head: bytes) -> None:
@@ -73,16 +87,14 @@ class Jsonl(_Plain):
         return map(json.loads, lines)
 
 
-def for_path(path: str) -> Format:
-    """Return the format that a path's suffix asks for. Raises `UsageError` for one that cannot be written."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in _NOT_WRITTEN:
-        raise UsageError(f"cannot write '{suffix}' files: give an output that ends in .txt, .jsonl, .csv or .tsv")
-    if suffix in {".csv", ".tsv"}:
-        from batchkit.writers.rows import Csv  # noqa: PLC0415  # 3 ms of imports that the other formats do not need
-
-        return Csv("\t" if suffix == ".tsv" else ",")
-    return Jsonl() if suffix in {".jsonl", ".ndjson"} else Text()
+def lines_of(chunks: Iterator[bytes]) -> Iterator[str]:
+    """Yield the lines, with their ends, of a text in chunks."""
+    held = b""
+    for chunk in chunks:
+        *lines, held = (held + chunk).split(b"\n")
+        yield from (line.decode() + "\n" for line in lines)
+    if held:
+        yield held.decode()
 
 
 def _each(results: Sequence[Any], line: Callable[[Any], str]) -> bytes:

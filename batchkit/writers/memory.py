@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from batchkit.writers.values import listed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,7 +76,7 @@ class MemoryWriter:
 
     def write(self, results: Sequence[Any]) -> None:
         """Append what is not `None`."""
-        self._results.extend(result for result in results if result is not None)
+        self._results.extend(result for result in listed(results) if result is not None)
 
     def mark(self) -> int:
         """Return the number of results."""

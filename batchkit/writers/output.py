@@ -1,283 +1,189 @@
 """A file as a job's output: parts while the job works, one whole file when it is done.
 
-    results.jsonl.parts/owner      whose parts these are, JSON: {"format": 1, "job": "<uuid>", "state": "<directory>"}
-    results.jsonl.parts/00000      the part of shard 0, and so on
-    results.jsonl.parts/joined     published results with new parts behind them, until renamed
-
-Publishing appends parts 1… to part 0 and renames that to the output's name; results that come later (the input grew)
-are appended to a copy, which then replaces the published file whole. The log (`publish.jsonl` in the job's directory)
-holds `{"state": "joining", "shards", "offset"}` at synced offsets, `{"state": "finishing", "shards", "size", "from"}`
-before the rename and `{"state": "done", "shards", "size", "mtime_ns", "tail"}` after it. A crash anywhere between
-repeats only what the log does not cover.
+Publishing joins the parts, as the output's kind does it, and renames what came of that to the output's name; results
+that come later (the input grew) are joined with the published file, which the new one then replaces whole. The log
+(`publish.jsonl` in the job's directory) holds `{"state": "joining", "shards", "offset"}` at synced offsets,
+`{"state": "finishing", "shards", "files": [[from, to, size], …]}` before the renames, and `{"state": "done", "shards",
+"files": [{"path", "size", "mtime_ns", "tail"}, …]}` after them. A crash anywhere between repeats only what the log does
+not cover.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 from batchkit import files
 from batchkit.errors import DamageError, OutputChanged, UsageError
-from batchkit.writers import formats
-from batchkit.writers.lines import LineWriter
+from batchkit.writers.base import Piece
+from batchkit.writers.parts import Parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from batchkit.writers.base import PublishLog
+    from batchkit.writers.base import Kind, PublishLog, Writer
 
-OWNER_FORMAT = 1
-_COPY = 1 << 20
-_SYNC_EVERY = 64 << 20
 _TAIL = 4096
 
 
-class _Piece(NamedTuple):
-    """The first `length` bytes of a file, to be appended."""
-
-    path: str
-    length: int
-
-
 class FileOutput:
-    """Results in one text, JSONL or CSV file, each stored exactly once."""
+    """Results in one file, each stored exactly once."""
 
-    def __init__(self, path: str, job: str, state: str) -> None:
+    def __init__(self, path: str, kind: Kind, job: str, state: str) -> None:
         """Write to `path` (absolute, links resolved) for the job with the uuid `job` and the directory `state`."""
         self.path = path
-        self._parts = path + ".parts"
-        self._job = job
+        self._kind = kind
         self._state = state
+        self._parts = Parts(path, job, state)
+        self.refuse_taken_over = self._parts.refuse_taken_over
+        self.other_owner = self._parts.other_owner
+        self.prepare = self._parts.prepare
+        self.remove_parts = self._parts.remove
 
     def refuse_foreign(self, *, replace: bool) -> None:
-        """Raise `UsageError` for a path that cannot be written, is another job's, or exists and may not be replaced."""
-        formats.for_path(self.path)
+        """Raise `UsageError` for a path that is a directory, another job's, or exists and may not be replaced."""
         if os.path.isdir(self.path):
-            raise UsageError(f"the output '{self.path}' is a directory; give a file in it")
+            raise UsageError(f"the output '{self.path}' is a directory; end it with '/' to keep parts in it")
         directory = os.path.dirname(self.path)
         if not os.path.isdir(directory) and directory != self._state:
             raise UsageError(f"there is no directory '{directory}' for the output; run: mkdir -p '{directory}'")
-        owner = self._owner()
-        if owner is not None and not self._is_ours(owner) and not replace:
-            raise UsageError(
-                f"the output '{self.path}' is being written by the job in '{owner['state']}'; "
-                "give another -o, or take it over with --overwrite"
-            )
-        if owner is None and set(self._entries()) - {"owner.new"}:
-            raise UsageError(f"'{self._parts}' is in the way and not batchkit's; move it, or give another -o")
+        self._parts.refuse_foreign(replace=replace)
         if os.path.lexists(self.path) and not os.path.isfile(self.path):
             raise UsageError(f"the output '{self.path}' is no plain file; for standard output give -o -")
         if not replace and os.path.lexists(self.path):
             raise UsageError(f"the output '{self.path}' exists and is not this job's; give another -o, or --overwrite")
 
-    def other_owner(self) -> str | None:
-        """Return the directory of another job whose parts stand there; `None` if there is none."""
-        owner = self._owner()
-        return None if owner is None or self._is_ours(owner) else str(owner["state"])
-
-    def _is_ours(self, owner: dict[str, Any]) -> bool:
-        """Tell ours by uuid (the state may have moved) or by directory (the job may have started over)."""
-        return bool(owner["job"] == self._job or owner["state"] == self._state)
-
-    def refuse_taken_over(self) -> None:
-        """Raise `OutputChanged` if the parts there are another job's by now."""
-        owner = self._owner()
-        if owner is not None and owner["job"] != self._job:
-            raise OutputChanged(
-                f"the output '{self.path}' was taken over by the job in '{owner['state']}'; "
-                "take it back with --restart --overwrite, or give another -o and --job"
-            )
-
-    def _owner(self) -> dict[str, Any] | None:
-        data = files.read_bytes(os.path.join(self._parts, "owner"))
-        if not data:
-            return None
-        owner: dict[str, Any] = json.loads(data)
-        if owner.get("format") != OWNER_FORMAT:
-            raise DamageError(f"'{self._parts}/owner' has format {owner.get('format')!r}, not {OWNER_FORMAT}")
-        return owner
-
-    def _entries(self) -> list[str]:
-        try:
-            return os.listdir(self._parts)
-        except FileNotFoundError:
-            return []
-
-    def _part(self, shard: int) -> str:
-        return os.path.join(self._parts, f"{shard:05d}")
-
-    def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
-        """Make the parts directory ours, and the parts of new shards empty."""
-        if afresh:
-            self._clear()
-        files.make_directory(self._parts)
-        owner = {"format": OWNER_FORMAT, "job": self._job, "state": self._state}
-        files.replace(os.path.join(self._parts, "owner"), json.dumps(owner).encode() + b"\n")
-        for shard in shards:
-            files.AppendFile(self._part(shard), mode=files.SHARED).close()
-        files.sync_directory(self._parts)
-
-    def writer(self, shard: int, *, frozen: int) -> LineWriter:
+    def writer(self, shard: int, *, frozen: int) -> Writer:
         """Return the writer of a shard's part."""
-        published = [self.path] if frozen else []
-        earlier = [*published, *map(self._part, range(frozen, shard))]
-        return LineWriter(self._part(shard), formats.for_path(self.path), earlier)
+        published = self._published(frozen)
+        return self._kind.writer(self._parts.part(shard), [*published, *map(self._parts.part, range(frozen, shard))])
+
+    def _published(self, frozen: int) -> list[str]:
+        """Return the files that hold the first `frozen` shards."""
+        return [self.path] if frozen else []
 
     def publish(
-        self, marks: Sequence[list[int]], log: PublishLog, keep_going: Callable[[], bool], *, replace: bool
+        self, marks: Sequence[Any], log: PublishLog, keep_going: Callable[[], bool], *, replace: bool
     ) -> bool:
         """Join the parts and rename; goes on where an earlier attempt ended."""
         done = log.done()
         if done is not None and done["shards"] == len(marks):
             return True
         self.refuse_taken_over()
-        if not self._join(marks, log, keep_going):
+        if done is not None:
+            self.verify(done)
+        joined = self._join(marks, done, log, keep_going)
+        if joined is None:
             return False
+        log.write({"state": "finishing", "shards": len(marks), "files": joined, "done": done})
         self.finish(log, replace=replace)
         return True
 
-    def _join(self, marks: Sequence[list[int]], log: PublishLog, keep_going: Callable[[], bool]) -> bool:
-        """Append the pieces to one file, sync it and log `finishing`; `False`: stopped before the end."""
-        shards, done, last = len(marks), log.done(), log.last() or {}
-        source, begun, pieces = self._pieces(marks, done)
-        total = begun + sum(piece.length for piece in pieces)
-        known = last.get("state") == "joining" and last["shards"] == shards
-        target = files.AppendFile(source, max(begun, last["offset"]) if known else begun, mode=files.SHARED)
-        try:
-            files.sync_directory(self._parts)  # an offset in the log is worth nothing without the file's name
-            while target.length < total and keep_going():
-                stretch = min(total, target.length + _SYNC_EVERY)
-                while target.length < stretch and keep_going():
-                    target.append(_at(pieces, target.length - begun))
-                target.sync()
-                log.write({"state": "joining", "shards": shards, "offset": target.length, "done": done})
-            target.sync()
-        finally:
-            target.close()
-        if target.length < total:
-            return False
-        log.write({"state": "finishing", "shards": shards, "size": total, "from": source, "done": done})
-        return True
-
-    def _pieces(self, marks: Sequence[list[int]], done: dict[str, Any] | None) -> tuple[str, int, list[_Piece]]:
-        """Return the file to join into, how much of it stands already, and what to append to it."""
+    def _join(
+        self, marks: Sequence[Any], done: dict[str, Any] | None, log: PublishLog, keep_going: Callable[[], bool]
+    ) -> list[tuple[str, str, int]] | None:
+        """Make the files to be renamed: (from, to, size) each; `None`: stopped before the end."""
         frozen = done["shards"] if done else 0
+        pieces = [Piece(self._parts.part(shard), marks[shard][0]) for shard in range(frozen, len(marks))]
         if done:
-            self.verify(done)
-            source, begun = os.path.join(self._parts, "joined"), 0
-            pieces = [_Piece(self.path, done["size"])]
-        else:
-            source, begun = self._part(0), marks[0][0]
-            frozen, pieces = 1, []
-        pieces += [_Piece(self._part(shard), marks[shard][0]) for shard in range(frozen, len(marks))]
-        return source, begun, pieces
+            pieces.insert(0, Piece(self.path, done["files"][0]["size"], whole=True))
+        joining = Joining(log, len(marks), done, keep_going)
+        piece = self._kind.join(pieces, self._parts.joined(), joining)
+        return None if piece is None else [(piece.path, self.path, piece.length)]
 
     def finish(self, log: PublishLog, *, replace: bool) -> None:
-        """Rename a joined file to the output's name and log it, if the log says that this is due.
+        """Rename joined files to the output's name and log it, if the log says that this is due.
 
-        Repeats a rename that was cut short. Raises `OutputChanged` where a file that may not be replaced came up.
+        Repeats renames that were cut short. Raises `OutputChanged` where a file that may not be replaced came up.
         """
         finishing = log.last() or {}
         if finishing.get("state") != "finishing":
             return
-        source, done = finishing["from"], finishing["done"]
-        if files.size(source) is not None:
-            if done is not None:
-                self.verify(done)
-            elif os.path.lexists(self.path) and not replace:
-                raise OutputChanged(
-                    f"a file '{self.path}' came up that is not this job's; move it, or give --overwrite"
-                )
-            files.sync_file(source)  # also its time, by which it will be known again: fdatasync leaves that out
-            files.rename(source, self.path)
-        elif files.size(self.path) != finishing["size"]:
-            raise DamageError(f"'{source}' is gone before it became '{self.path}'; --restart starts over")
-        facts = os.stat(self.path)
-        log.write(
-            {
-                "state": "done",
-                "shards": finishing["shards"],
-                "size": facts.st_size,
-                "mtime_ns": facts.st_mtime_ns,
-                "tail": self._tail(facts.st_size),
-            }
-        )
+        done = finishing["done"]
+        published = done["files"] if done is not None else []
+        if any(files.size(source) is not None for source, _, _ in finishing["files"]):
+            self.verify({"files": published})
+        ours = {facts["path"] for facts in published}
+        for source, target, size in finishing["files"]:
+            _rename(source, target, size, replace=replace or target in ours)
+        new = [_facts_of(target) for _, target, _ in finishing["files"]]
+        known = {facts["path"]: facts for facts in [*published, *new]}
+        log.write({"state": "done", "shards": finishing["shards"], "files": list(known.values())})
         self.remove_parts()
 
-    def _tail(self, size: int) -> int:
-        with files.naming("read", self.path):
-            fd = files.kernel.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                return crc32(files.kernel.pread(fd, _TAIL, max(0, size - _TAIL)))
-            finally:
-                files.kernel.close(fd)
-
     def verify(self, done: dict[str, Any]) -> None:
-        """Compare length, time and last bytes of the published file."""
-        again = "put it back, or start over with --restart"
-        try:
-            facts = os.stat(self.path)
-        except FileNotFoundError:
-            raise OutputChanged(f"the output '{self.path}' of this completed job is gone; {again}") from None
-        same = (facts.st_size, facts.st_mtime_ns) == (done["size"], done["mtime_ns"])
-        if not same or self._tail(facts.st_size) != done["tail"]:
-            raise OutputChanged(f"the output '{self.path}' was changed after this job had published it; {again}")
+        """Compare length, time and last bytes of the published files."""
+        for facts in done["files"]:
+            again = "put it back, or start over with --restart"
+            if files.size(facts["path"]) is None:
+                raise OutputChanged(f"the output '{facts['path']}' of this completed job is gone; {again}")
+            if _facts_of(facts["path"]) != facts:
+                raise OutputChanged(
+                    f"the output '{facts['path']}' was changed after this job had published it; {again}"
+                )
 
-    def stored(self, marks: Sequence[list[int] | None], log: PublishLog) -> Iterator[Any]:
+    def stored(self, marks: Sequence[Any], log: PublishLog) -> Iterator[Any]:
         """Yield the results that stand in the published file and in the parts up to their marks."""
+        return self._kind.results(self._pieces_stored(marks, log))
+
+    def _pieces_stored(self, marks: Sequence[Any], log: PublishLog) -> list[Piece]:
         done, last = log.done(), log.last() or {}
-        form = formats.for_path(self.path)
         if last.get("state") == "finishing":
-            joined = last["from"] if files.size(last["from"]) is not None else self.path
-            return form.parse(_lines_of(_Piece(joined, last["size"])))
+            return self._pieces_joined(last)
         frozen = done["shards"] if done else 0
-        pieces = [_Piece(self.path, done["size"])] if done else []
+        pieces = [Piece(facts["path"], facts["size"], whole=True) for facts in done["files"]] if done else []
         for shard in range(frozen, len(marks)):
             mark = marks[shard]
-            pieces.append(_Piece(self._part(shard), mark[0] if mark else 0))
-        return form.parse(line for piece in pieces for line in _lines_of(piece))
+            pieces.append(Piece(self._parts.part(shard), mark[0] if mark else 0))
+        return pieces
 
-    def remove_parts(self) -> None:
-        """Remove the parts directory if it is ours."""
-        owner = self._owner()
-        if owner is not None and self._is_ours(owner):
-            self._clear()
-
-    def _clear(self) -> None:
-        """Remove the parts, last of all the word whose they are: without it nobody would dare to."""
-        for name in self._entries():
-            if name != "owner":
-                files.remove(os.path.join(self._parts, name))
-        files.remove_tree(self._parts)
+    def _pieces_joined(self, finishing: dict[str, Any]) -> list[Piece]:
+        """Return what a publication that was cut short has joined."""
+        joined = finishing["files"]
+        return [
+            Piece(source if files.size(source) is not None else target, size, whole=True)
+            for source, target, size in joined
+        ]
 
 
-def _lines_of(piece: _Piece) -> Iterator[str]:
-    """Yield the lines of a piece, with their ends."""
-    left = piece.length
-    if left:
-        with open(piece.path, encoding="utf-8", newline="\n") as file:
-            for line in file:
-                if left <= 0:
-                    return
-                left -= len(line.encode())
-                yield line
+class Joining:
+    """What a kind may ask and tell while it joins: how far an earlier attempt came, and whether to go on."""
+
+    def __init__(
+        self, log: PublishLog, shards: int, done: dict[str, Any] | None, keep_going: Callable[[], bool]
+    ) -> None:
+        """Read the log."""
+        self._log = log
+        self._entry = {"state": "joining", "shards": shards, "done": done}
+        self.keep_going = keep_going
+        last = log.last() or {}
+        self.offset = last["offset"] if last.get("state") == "joining" and last["shards"] == shards else 0
+
+    def note(self, offset: int) -> None:
+        """Log that so many bytes are joined and synced."""
+        self._log.write({**self._entry, "offset": offset})
 
 
-def _at(pieces: Sequence[_Piece], offset: int) -> bytes:
-    """Return a chunk of the concatenated pieces from `offset` on."""
-    for path, length in pieces:
-        if offset < length:
-            with files.naming("read", path):
-                fd = files.kernel.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    chunk = files.kernel.pread(fd, min(_COPY, length - offset), offset)
-                finally:
-                    files.kernel.close(fd)
-            if not chunk:
-                raise DamageError(f"'{path}' is shorter than the {length:,} bytes it had; --restart starts over")
-            return chunk
-        offset -= length
-    raise AssertionError("the offset lies behind the last piece")
+def _rename(source: str, target: str, size: int, *, replace: bool) -> None:
+    """Rename a joined file, or see that this was done."""
+    if files.size(source) is not None:
+        if os.path.lexists(target) and not replace:
+            raise OutputChanged(f"a file '{target}' came up that is not this job's; move it, or give --overwrite")
+        files.sync_file(source)  # also its time, by which it will be known again: fdatasync leaves that out
+        files.rename(source, target)
+    elif files.size(target) != size:
+        raise DamageError(f"'{source}' is gone before it became '{target}'; --restart starts over")
+
+
+def _facts_of(path: str) -> dict[str, Any]:
+    """Return what a published file is known by."""
+    with files.naming("read", path):
+        fd = files.kernel.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            facts = os.fstat(fd)
+            tail = crc32(files.kernel.pread(fd, _TAIL, max(0, facts.st_size - _TAIL)))
+        finally:
+            files.kernel.close(fd)
+    return {"path": path, "size": facts.st_size, "mtime_ns": facts.st_mtime_ns, "tail": tail}

@@ -8,6 +8,7 @@ import io
 from typing import Any
 
 from batchkit.writers.base import ResultError, result_error
+from batchkit.writers.formats import Uncompressed
 from batchkit.writers.values import json_line, plain
 
 TYPE_CHECKING = False
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-class Csv:
+class Csv(Uncompressed):
     """Comma-separated (RFC 4180, but LF) with a header, which stands once, before the first result of all.
 
     The first result decides the columns: the keys of a dict, else `column_1` … of a list or tuple, else `result`.

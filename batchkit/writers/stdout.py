@@ -9,6 +9,7 @@ from batchkit import files
 from batchkit.errors import UsageError
 from batchkit.writers.formats import Text
 from batchkit.writers.memory import MemoryOutput
+from batchkit.writers.values import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class StdoutWriter:
 
     def write(self, results: Sequence[Any]) -> None:
         """Print. Raises `OutputClosed` when nobody reads any more."""
-        data = self._form.render(results)
+        data = self._form.render(listed(results))
         try:
             while data:
                 data = data[files.kernel.write(self._fd, data) :]

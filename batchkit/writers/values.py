@@ -6,6 +6,10 @@ import json
 import os
 from typing import Any
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 def plain(value: Any) -> Any:
     """Return what JSON has for a value that it does not know. Raises `TypeError` if it has nothing.
@@ -26,6 +30,26 @@ def plain(value: Any) -> Any:
     if hasattr(value, "item") and hasattr(value, "dtype"):  # a scalar of an array library
         return value.item()
     raise TypeError(f"a {type(value).__name__} has no form in JSON")
+
+
+def listed(results: Sequence[Any]) -> list[Any]:
+    """Return the results of a batch as a list: of a table, its rows as dicts."""
+    if isinstance(results, list):
+        return results
+    return list(results.iter_rows(named=True) if hasattr(results, "iter_rows") else results)
+
+
+def as_row(result: Any) -> dict[str, Any]:
+    """Return a result as a row: a list or tuple has `column_1` …, any other value is `result`."""
+    if isinstance(result, dict):
+        return result
+    if hasattr(result, "__dataclass_fields__"):
+        import dataclasses  # noqa: PLC0415  # only results that need it pay for the import
+
+        return dataclasses.asdict(result)
+    if isinstance(result, list | tuple):
+        return {f"column_{number}": value for number, value in enumerate(result, 1)}
+    return {"result": result}
 
 
 json_line = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=plain).encode

@@ -1,0 +1,109 @@
+"""Results made into frames of one schema: found as results come, or given in advance."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import polars as pl
+
+from batchkit.frames.columns import Mismatch, column
+from batchkit.frames.schemas import fit, unify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from batchkit.frames.schemas import Schema
+
+MISSING = "not there"
+
+
+class Fitting:
+    """Knows the schema of an output, and makes results fit it.
+
+    schema: what is known of it; `None` before the first result. A column of which only nulls are known has the type
+    Null; the first value that comes up decides. Otherwise the first results decide columns and types.
+    """
+
+    def __init__(self, schema: Schema | None) -> None:
+        """Begin with a schema that is fixed in advance, or with `None`."""
+        self.schema = schema
+        self._fixed = schema is not None
+
+    def learn(self, schema: Schema) -> None:
+        """Take over what the output holds already."""
+        if not self._fixed:
+            self.schema = schema
+
+    def of_rows(self, rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+        """Return dicts as a frame of the schema; a missing key is null. Raises `Mismatch`."""
+        schema = self.schema
+        names = dict.fromkeys(chain.from_iterable(rows)) if schema is None else schema
+        if schema is not None:
+            _refuse_new_keys(rows, schema)
+        columns = []
+        for name in names:
+            values = [row.get(name) for row in rows]
+            columns.append(column(name, values) if schema is None else _fitted(name, values, schema[name]))
+        return self._learned(pl.DataFrame(columns))
+
+    def of_table(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a frame in the schema: its columns in that order, its types as they must be. Raises `Mismatch`."""
+        schema = self.schema
+        if schema is None or schema == frame.schema:
+            return self._learned(frame)
+        for name in frame.columns:
+            if name not in schema:
+                raise Mismatch(name, None, str(frame.schema[name]), MISSING)
+        for name, dtype in schema.items():
+            if name not in frame.columns:
+                raise Mismatch(name, None, MISSING, str(dtype))
+        return self._learned(
+            pl.DataFrame([fit(frame[name], dtype, exact=not self._fixed) for name, dtype in schema.items()])
+        )
+
+    def _learned(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if not self._fixed:
+            self.schema = dict(frame.schema)
+        return frame
+
+
+def _refuse_new_keys(rows: Sequence[dict[str, Any]], schema: Schema) -> None:
+    new = set().union(*rows) - schema.keys()
+    if new:
+        index, row = next((index, row) for index, row in enumerate(rows) if row.keys() & new)
+        name = next(key for key in row if key in new)
+        raise Mismatch(str(name), index, str(column("", [row[name]]).dtype), MISSING)
+
+
+def _fitted(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
+    """Return a column of Python values in a type."""
+    try:
+        return fit(column(name, values), dtype, exact=False)
+    except Exception as error:
+        for index, value in enumerate(values):
+            try:
+                fit(column(name, [value]), dtype, exact=False)
+            except Exception as alone:  # noqa: BLE001  # whatever it is, this value is the one to name
+                found = alone.found if isinstance(alone, Mismatch) else f"{value!r}"
+                raise Mismatch(name, index, found, str(dtype)) from error
+        raise
+
+
+def common(schemas: Iterable[Schema]) -> Schema:
+    """Return the schema that holds what all of these describe. Raises `Mismatch`."""
+    whole: Schema = {}
+    for schema in schemas:
+        if whole and whole.keys() != schema.keys():
+            name = next(iter(whole.keys() ^ schema.keys()))
+            raise Mismatch(name, None, MISSING if name in whole else str(schema[name]), str(whole.get(name, MISSING)))
+        whole = {name: unify(name, whole.get(name, dtype), dtype) for name, dtype in schema.items()}
+    return whole
+
+
+def cast(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """Return a frame whose nulls have the types of the schema."""
+    if frame.schema == schema:
+        return frame
+    return pl.DataFrame([fit(frame[name], dtype, exact=True) for name, dtype in schema.items()])

@@ -1,0 +1,222 @@
+"""Rows of Parquet files; the cursor is `[file index, row]`."""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import Any, NamedTuple
+
+from batchkit.errors import SourceError, UsageError
+from batchkit.fingerprint import HEAD, compare, describe, foot
+from batchkit.frames import parquet
+from batchkit.frames.rows import Rows
+from batchkit.model import Batch, Cursor, Span, Verdict
+from batchkit.readers.hive import partitions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from batchkit.frames.rows import Table
+
+
+class _File(NamedTuple):
+    """A file as it was found: where, below which root, and what its footer says."""
+
+    path: str
+    root: str
+    facts: os.stat_result
+    rows: int
+    schema: dict[str, Any]
+
+
+class ParquetReader:
+    """Reads the rows of one or more Parquet files as one list: an item is a dict, a batch a polars.DataFrame.
+
+    sources: paths, glob patterns and directories (all *.parquet files in them), in order; a pattern's and a
+        directory's files are sorted. `key=value` directories below a pattern's or directory's root are columns, too.
+    columns: the columns to read, in this order; `None`: all.
+
+    Resuming skips the row groups before the cursor. In memory are a few blocks and the row groups that polars decodes
+    ahead, of a huge row group at most the rows of some 64 MiB. Reading ahead goes on while the function works.
+    All files must have the same columns; what a file's footer says is read when the reader is made.
+    """
+
+    unit = "items"
+    restartable = True
+    durable = True
+
+    def __init__(self, sources: Iterable[str | os.PathLike[str]], *, columns: Sequence[str] | None = None) -> None:
+        """Find the files and read their footers. Raises `UsageError`, `SourceError`."""
+        self._patterns = [os.fspath(source) for source in sources]
+        found = [pair for pattern in self._patterns for pair in _matches(pattern)]
+        if not found:
+            raise UsageError("no input: give a Parquet file, a pattern, or a directory")
+        self._files = [_file(path, root) for path, root in found]
+        self._partitions = partitions([(each.path, each.root) for each in self._files])
+        self._columns = _columns(self._files, self._partitions, columns)
+        self._wanted = None if columns is None else list(columns)
+        self.name = os.path.splitext(os.path.basename(self._patterns[0].rstrip("/").rstrip("*")) or "rows")[0] or "rows"
+        self.files: Sequence[str] = [each.path for each in self._files]
+
+    def identity(self) -> Any:
+        """Return paths and columns."""
+        sources = [os.path.abspath(pattern) for pattern in self._patterns]
+        return {"kind": "parquet", "sources": sources, "columns": self._wanted}
+
+    def fingerprint(self) -> Any:
+        """Return size, time, first and last block, and number of rows of each file."""
+        return [
+            {**describe(os.path.abspath(each.path), each.facts), "foot": foot(each.path), "rows": each.rows}
+            for each in self._files
+        ]
+
+    def whole(self) -> Span:
+        """Return the span of all rows there are now."""
+        return Span([0, 0], [len(self._files) - 1, self._files[-1].rows])
+
+    def read(self, span: Span, batch_size: int) -> Iterator[Batch]:
+        """Go to the span's start by the footers and yield its batches."""
+        first, offset = span.start
+        last, end = self.whole().stop if span.stop is None else span.stop
+        for index in range(first, last + 1):
+            start = offset if index == first else 0
+            stop = end if index == last else self._files[index].rows
+            foot_crc = foot(self._files[index].path)
+            for block in self._blocks(index, start, stop, batch_size):
+                for at in range(0, block.height, batch_size):
+                    rows = block.slice(at, batch_size)
+                    yield RowBatch(Rows(rows), index, start, foot_crc)
+                    start += rows.height
+
+    def _blocks(self, index: int, start: int, stop: int, batch_size: int) -> Iterator[Table]:
+        path = self._files[index].path
+        scan = parquet.scan(path, self._columns, self._partitions[index])
+        blocks = parquet.blocks(scan, start, stop, batch_size)
+        while start < stop:
+            try:
+                block = next(blocks, None)
+            except parquet.ERRORS as error:
+                raise SourceError(f"cannot read '{path}' from row {start + 1:,} on: {_line(error)}") from error
+            if block is None:
+                raise SourceError(f"'{path}' ends at row {start:,}, where it had {stop:,} rows")
+            start += block.height
+            yield block
+
+    def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:
+        """Compare size, times, first and last block of each file: a Parquet file is never appended to."""
+        del cursor, proof  # whatever changes a row changes the footer or the time
+        now = self.fingerprint()
+        if len(now) < len(fingerprint):
+            return Verdict("changed", f"there are {len(now)} files where there were {len(fingerprint)}")
+        for was, file in zip(fingerprint, now, strict=False):
+            try:
+                verdict = compare(was, file)
+            except OSError as error:
+                raise SourceError(f"cannot read '{file['path']}': {error.strerror}") from error
+            if verdict.kind == "same" and was["foot"] != file["foot"]:
+                verdict = Verdict("changed", f"the last {HEAD:,} bytes of '{file['path']}' are not what they were")
+            if verdict.kind != "same":
+                return Verdict("changed", verdict.why)
+        if len(now) > len(fingerprint):
+            return Verdict("appended", f"'{now[len(fingerprint)]['path']}' is new")
+        return Verdict("same")
+
+    def extent(self, span: Span) -> int:
+        """Return the number of rows of a span."""
+        first, start = span.start
+        last, stop = self.whole().stop if span.stop is None else span.stop
+        if last >= len(self._files):
+            raise IndexError(last)
+        return sum(each.rows for each in self._files[first:last]) - int(start) + int(stop)
+
+    def describe(self, cursor: Cursor) -> str:
+        """Return file and row, from 1."""
+        index, row = cursor
+        return f"'{self._files[index].path}' row {row + 1:,}"
+
+
+class RowBatch(Batch):
+    """Consecutive rows of a file."""
+
+    __slots__ = ("_index", "_row")
+
+    items: Rows
+
+    def __init__(self, items: Rows, index: int, row: int, proof: int) -> None:
+        """Number the rows of the file with this index from `row`."""
+        self.items = items
+        self._index, self._row = index, row
+        self.start = [index, row]
+        self.stop = [index, row + len(items)]
+        self.proof = proof
+        self.unreadable = {}
+
+    def split(self, count: int) -> tuple[Batch, Batch]:
+        """Return the first `count` rows and the rest."""
+        head, rest = self.items[:count], self.items[count:]
+        return (
+            RowBatch(head, self._index, self._row, self.proof),
+            RowBatch(rest, self._index, self._row + count, self.proof),
+        )
+
+    def coordinate(self, index: int) -> list[int]:
+        """Return file index and row."""
+        return [self._index, self._row + index]
+
+
+def _matches(pattern: str) -> list[tuple[str, str]]:
+    """Return the files that a source names, each with the root below which directories may be partitions."""
+    if os.path.isdir(pattern):
+        root = pattern
+        paths = glob.glob(os.path.join(glob.escape(root), "**", "*.parquet"), recursive=True)
+        paths = [path for path in paths if not _hidden(os.path.relpath(path, root))]
+    elif os.path.lexists(pattern) or not glob.has_magic(pattern):
+        return [(pattern, os.path.dirname(pattern))]
+    else:
+        root = os.path.dirname(pattern)
+        while glob.has_magic(root):
+            root = os.path.dirname(root)
+        paths = glob.glob(pattern, recursive=True)
+    files = sorted(path for path in paths if not os.path.isdir(path))
+    if not files:
+        raise UsageError(f"no Parquet file matches '{pattern}'")
+    return [(path, root) for path in files]
+
+
+def _hidden(path: str) -> bool:
+    """Tell what other programs put beside their data: names with `_` or `.` in front."""
+    return any(part[0] in "._" for part in path.split(os.sep))
+
+
+def _file(path: str, root: str) -> _File:
+    if not os.path.exists(path):
+        raise UsageError(f"there is no file '{path}'")
+    try:
+        return _File(path, root, os.stat(path), parquet.rows_of(path), parquet.schema_of(path))
+    except parquet.ERRORS as error:
+        raise SourceError(f"cannot read '{path}' as Parquet: {_line(error)}") from error
+
+
+def _columns(
+    files: Sequence[_File], constants: Sequence[dict[str, Any]], wanted: Sequence[str] | None
+) -> list[str] | None:
+    """Return the columns to read of each file, and see that all files have them, of the same types."""
+    first = files[0]
+    known = [*first.schema, *(name for name in constants[0] if name not in first.schema)]
+    for name in wanted or ():
+        if name not in known:
+            raise UsageError(f"'{first.path}' has no column '{name}'; it has {', '.join(known)}")
+    for each in files:
+        for name in wanted or {**first.schema, **each.schema}:
+            here, there = each.schema.get(name), first.schema.get(name)
+            if here != there:
+                raise SourceError(
+                    f"the column '{name}' is {here or 'missing'} in '{each.path}' and {there or 'missing'} in "
+                    f"'{first.path}'; give columns= (--columns) without it"
+                )
+    return list(wanted or known)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

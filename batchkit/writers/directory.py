@@ -1,0 +1,84 @@
+"""A directory as a job's output: each shard's results are a file of their own in it, and nothing is joined.
+
+    out/00000.parquet     the results of shard 0, and so on; items that are appended later become further files
+
+Each file appears whole, by rename; that all are there, the job's status says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from batchkit import files
+from batchkit.errors import UsageError
+from batchkit.writers.base import Piece
+from batchkit.writers.output import FileOutput, Joining
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from batchkit.writers.base import Kind, PublishLog
+
+
+class DirectoryOutput(FileOutput):
+    """Results in the files of a directory, each result stored exactly once."""
+
+    def __init__(self, path: str, kind: Kind, job: str, state: str, suffix: str) -> None:
+        """Write to the directory `path`; suffix: of its files, such as ".parquet"."""
+        super().__init__(path, kind, job, state)
+        self.path = path + "/"
+        self._suffix = suffix
+
+    def _file(self, shard: int) -> str:
+        return f"{self.path}{shard:05d}{self._suffix}"
+
+    def refuse_foreign(self, *, replace: bool) -> None:
+        """Raise `UsageError` for a path that is no directory, or one that is not empty and may not be replaced."""
+        above = os.path.dirname(self.path.rstrip("/"))
+        if not os.path.isdir(above):
+            raise UsageError(f"there is no directory '{above}' for the output; run: mkdir -p '{above}'")
+        self._parts.refuse_foreign(replace=replace)
+        if os.path.lexists(self.path.rstrip("/")) and not os.path.isdir(self.path):
+            raise UsageError(f"the output '{self.path}' is no directory; give another -o")
+        if not replace and os.path.isdir(self.path) and os.listdir(self.path):
+            raise UsageError(
+                f"the output '{self.path}' holds files that are not this job's; give another -o, or --overwrite"
+            )
+
+    def _published(self, frozen: int) -> list[str]:
+        return [self._file(shard) for shard in range(frozen)]
+
+    def _join(
+        self, marks: Sequence[Any], done: dict[str, Any] | None, log: PublishLog, keep_going: Callable[[], bool]
+    ) -> list[tuple[str, str, int]] | None:
+        joining = Joining(log, len(marks), done, keep_going)
+        joined = []
+        for shard in range(done["shards"] if done else 0, len(marks)):
+            part = Piece(self._parts.part(shard), marks[shard][0])
+            piece = self._kind.join([part], self._parts.joined(shard), joining)
+            if piece is None:
+                return None
+            joined.append((piece.path, self._file(shard), piece.length))
+        return joined
+
+    def finish(self, log: PublishLog, *, replace: bool) -> None:
+        """Make the directory and rename the joined files into it, if the log says that this is due."""
+        finishing = log.last() or {}
+        if finishing.get("state") == "finishing":
+            files.make_directory(self.path.rstrip("/"))
+            if replace:
+                self._remove_others(finishing)
+        super().finish(log, replace=replace)
+
+    def _remove_others(self, finishing: dict[str, Any]) -> None:
+        """Remove the files of an output that this one replaces."""
+        done = finishing["done"] or {"files": []}
+        ours = {target for _, target, _ in finishing["files"]} | {facts["path"] for facts in done["files"]}
+        for name in os.listdir(self.path):
+            path = os.path.join(self.path, name)
+            if re.fullmatch(r"\d{5}\.\w+(\.\w+)?", name) and path not in ours:
+                files.remove(path)
+        files.sync_directory(self.path)

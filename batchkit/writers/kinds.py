@@ -1,0 +1,98 @@
+"""Which output a path asks for: a file or a directory, of lines or Parquet, compressed or not."""
+
+from __future__ import annotations
+
+import os
+
+from batchkit.errors import UsageError
+from batchkit.writers.directory import DirectoryOutput
+from batchkit.writers.formats import Jsonl, Text
+from batchkit.writers.lines import LineKind
+from batchkit.writers.output import FileOutput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from batchkit.writers.base import Kind
+    from batchkit.writers.formats import Format
+
+FORMATS = {"text": ".txt", "jsonl": ".jsonl", "csv": ".csv", "tsv": ".tsv", "parquet": ".parquet"}
+"""Names of formats, as `output_format` knows them → suffix."""
+
+_COMPRESSIONS = (".gz", ".zst")
+_NOT_WRITTEN = {".json", ".arrow", ".feather", ".bz2", ".xz", ".zip", ".xlsx", ".db", ".sqlite", ".duckdb"}
+
+
+def output_for(
+    path: str, job: str, state: str, *, output_format: str | None = None, schema: Mapping[str, Any] | str | None = None
+) -> FileOutput:
+    """Return the output at `path` (absolute; a directory ends with "/") of the job `job` with the directory `state`.
+
+    output_format: a name of `FORMATS`, with ".gz" or ".zst" behind it if compressed; `None`: by the path's suffix.
+    schema: of a Parquet output, see `frames.schemas`; `None`: found as results come. Raises `UsageError`.
+    """
+    directory = path.endswith("/")
+    suffix = _suffix_of(path.rstrip("/"), output_format, directory=directory)
+    kind = _kind_of(suffix, schema, alone=directory)
+    if directory:
+        return DirectoryOutput(path.rstrip("/"), kind, job, state, suffix)
+    return FileOutput(path, kind, job, state)
+
+
+def schema_names(schema: Mapping[str, Any] | str | None) -> dict[str, str] | None:
+    """Return a schema as a job's definition keeps it: column → name of its type. Raises `UsageError`."""
+    if schema is None:
+        return None
+    from batchkit.frames.schemas import names, parse  # noqa: PLC0415  # loads polars
+
+    return names(parse(schema))
+
+
+def _suffix_of(path: str, output_format: str | None, *, directory: bool) -> str:
+    if output_format is not None:
+        name, dot, compression = output_format.partition(".")
+        if name not in FORMATS or dot + compression not in {"", *_COMPRESSIONS}:
+            raise UsageError(
+                f"output_format is {output_format!r}; give one of {', '.join(FORMATS)}, or with .gz or .zst behind it"
+            )
+        return FORMATS[name] + dot + compression
+    stem, suffix = os.path.splitext(os.path.basename(path).lower())
+    if suffix in _COMPRESSIONS:
+        inner = os.path.splitext(stem)[1]
+        return (inner if inner in FORMATS.values() or inner == ".ndjson" else ".txt") + suffix
+    return ".parquet" if directory and not suffix else suffix
+
+
+def _kind_of(suffix: str, schema: Mapping[str, Any] | str | None, *, alone: bool) -> Kind:
+    inner, compression = (suffix, "")
+    if suffix.endswith(_COMPRESSIONS):
+        inner, compression = os.path.splitext(suffix)
+    if inner == ".parquet":
+        if compression:
+            raise UsageError("Parquet files are compressed inside; give an output that ends in .parquet")
+        from batchkit.frames.schemas import parse  # noqa: PLC0415  # loads polars
+        from batchkit.writers.parquet import ParquetKind  # noqa: PLC0415
+
+        return ParquetKind(None if schema is None else parse(schema))
+    if schema is not None:
+        raise UsageError("schema is for Parquet outputs only; leave it out, or give an output that ends in .parquet")
+    if inner in _NOT_WRITTEN:
+        raise UsageError(
+            f"cannot write '{inner}' files: give an output that ends in .parquet, .jsonl, .csv, .tsv or .txt"
+        )
+    form = _format_of(inner)
+    if compression:
+        from batchkit.writers.compressed import Compressed  # noqa: PLC0415  # loads compression libraries
+
+        form = Compressed(form, compression)
+    return LineKind(form, alone=alone)
+
+
+def _format_of(suffix: str) -> Format:
+    if suffix in {".csv", ".tsv"}:
+        from batchkit.writers.rows import Csv  # noqa: PLC0415  # 3 ms of imports that the other formats do not need
+
+        return Csv("\t" if suffix == ".tsv" else ",")
+    return Jsonl() if suffix in {".jsonl", ".ndjson"} else Text()

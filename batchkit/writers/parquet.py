@@ -1,0 +1,163 @@
+"""Parquet files as outputs: parts are spools of Arrow frames, which become one file at the end, streaming."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+from batchkit import files
+from batchkit.errors import BatchkitError, DamageError, OutputChanged
+from batchkit.frames import parquet
+from batchkit.frames.columns import Mismatch
+from batchkit.frames.fitting import cast, common
+from batchkit.frames.rows import Rows, gathered
+from batchkit.writers.base import Piece
+from batchkit.writers.spool import SpoolWriter, frames, last_schema
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from batchkit.frames.rows import Table
+    from batchkit.frames.schemas import Schema
+    from batchkit.writers.base import Joining
+
+
+class ParquetKind:
+    """One Parquet file of all results; memory stays flat while it is written.
+
+    A merge that is stopped begins again: unlike appended bytes, half a Parquet file is worth nothing.
+    """
+
+    def __init__(self, schema: Schema | None) -> None:
+        """Write in a schema that is fixed in advance, or that the results decide."""
+        self._schema = schema
+
+    def writer(self, part: str, earlier: Sequence[str]) -> SpoolWriter:
+        """Return the writer of a part."""
+        return SpoolWriter(part, self._schema, lambda: _schema_before(earlier))
+
+    def join(self, pieces: Sequence[Piece], target: str, joining: Joining) -> Piece | None:
+        """Merge the pieces into one Parquet file at `target`."""
+        schema = self._schema or _schema_of(pieces)
+        source = _Source(pieces, schema, joining)
+        file = _Sink(target)
+        try:
+            parquet.write(iter(source), schema, file, source.row_bytes)  # type: ignore[arg-type]
+        except Exception as error:
+            failure = source.error or file.error
+            if failure is not None:
+                raise failure from error
+            raise DamageError(f"cannot write '{target}': {_first_line(error)}; run the same command again") from error
+        finally:
+            file.finish()
+        if source.stopped:
+            return None
+        return Piece(target, file.length, whole=True)
+
+    def results(self, pieces: Sequence[Piece]) -> Iterator[Any]:
+        """Yield a dict per row."""
+        for piece in pieces:
+            for frame in _frames_of(piece):
+                yield from Rows(frame)
+
+
+def _schema_before(earlier: Sequence[str]) -> Schema | None:
+    """Return the schema of the last file that holds results; published ones are Parquet, the others spools."""
+    for path in reversed(earlier):
+        size = files.size(path)
+        if size:
+            schema = parquet.schema_of(path) if _is_parquet(path) else last_schema(path, size)
+            if schema:
+                return schema
+    return None
+
+
+def _is_parquet(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(parquet.MAGIC)) == parquet.MAGIC
+
+
+def _schema_of(pieces: Sequence[Piece]) -> Schema:
+    """Return the schema that holds all pieces. Raises `OutputChanged` if there is none."""
+    schemas = (parquet.schema_of(path) if whole else last_schema(path, length) for path, length, whole in pieces)
+    try:
+        return common(schema for schema in schemas if schema)
+    except Mismatch as error:
+        raise OutputChanged(
+            f"the column '{error.column}' is {error.found} in one part of the output and {error.wanted} in another; "
+            "fix it in advance with schema= (--schema) and start over with --restart"
+        ) from error
+
+
+def _frames_of(piece: Piece) -> Iterator[Table]:
+    return parquet.frames(piece.path) if piece.whole else frames(piece.path, piece.length)
+
+
+class _Source:
+    """The frames of the pieces, gathered to a good size, until the job is asked to stop.
+
+    error: what ended it early; kept here because polars passes on only its text. row_bytes: an estimate.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], schema: Schema, joining: Joining) -> None:
+        self._pieces, self._schema, self._joining = pieces, schema, joining
+        self.stopped = False
+        self.error: BatchkitError | None = None
+        first = next((frame for piece in pieces for frame in _frames_of(piece)), None)
+        self.row_bytes = 1 if first is None else first.estimated_size() // max(1, first.height)
+
+    def __iter__(self) -> Iterator[Table]:
+        try:
+            yield from gathered(self._each(), parquet.GROUP_ROWS, parquet.BLOCK)
+        except BatchkitError as error:
+            self.error = error
+            raise
+
+    def _each(self) -> Iterator[Table]:
+        for piece in self._pieces:
+            for frame in _frames_of(piece):
+                if not self._joining.keep_going():
+                    self.stopped = True
+                    return
+                yield cast(frame, self._schema)
+
+
+class _Sink(io.RawIOBase):
+    """A file to be written by polars through our kernel; error: what the disk said."""
+
+    def __init__(self, path: str) -> None:
+        self._file = files.AppendFile(path, mode=files.SHARED)
+        self.error: BatchkitError | None = None
+
+    @property
+    def length(self) -> int:
+        """Bytes written."""
+        return self._file.length
+
+    def writable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Append."""
+        try:
+            self._file.append(data)
+        except BatchkitError as error:
+            self.error = error
+            raise OSError(str(error)) from error
+        return len(data)
+
+    def finish(self) -> None:
+        """Make it durable."""
+        try:
+            if self.error is None:
+                self._file.sync()
+                files.sync_directory(os.path.dirname(self._file.path))
+        finally:
+            self._file.close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

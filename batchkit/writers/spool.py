@@ -1,0 +1,151 @@
+"""The parts of a Parquet output: results as Arrow frames, appended batch by batch. Exactly once: see `part`.
+
+A frame holds the results of a batch, in the schema of the output as far as it was known then: a column of nulls alone
+has the type Null until a value comes up. So the last frame of a part tells all that is known.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import Any
+
+from batchkit import files
+from batchkit.errors import DamageError
+from batchkit.frames import arrow
+from batchkit.frames.columns import Mismatch
+from batchkit.frames.fitting import MISSING, Fitting
+from batchkit.frames.rows import is_table, joined, table_of
+from batchkit.writers.base import ResultError, result_error
+from batchkit.writers.part import Part
+from batchkit.writers.values import as_row
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from batchkit.frames.rows import Table
+    from batchkit.frames.schemas import Schema
+
+
+class SpoolWriter:
+    """Appends the results of a shard to its part as frames."""
+
+    def __init__(self, path: str, schema: Schema | None, known: Callable[[], Schema | None]) -> None:
+        """Write to the part at `path`.
+
+        schema: fixed in advance, or `None`; known: tells what the output holds before this part.
+        """
+        self._part = Part(path)
+        self._fitting = Fitting(schema)
+        self._known = known
+        self.mark = self._part.mark
+
+    def intact(self, marks: Sequence[list[int]]) -> int:
+        """Return the index of the last mark that the part covers."""
+        return self._part.intact(marks)
+
+    def open(self, mark: list[int] | None) -> None:
+        """Cut the part to the mark, and learn the schema from what stands before it."""
+        self._part.open(mark)
+        schema = last_schema(self._part.path, mark[0] if mark else 0) or self._known()
+        if schema is not None:
+            self._fitting.learn(schema)
+
+    def write(self, results: Sequence[Any]) -> None:
+        """Append the results as a frame; a result of several rows is as many results."""
+        for frame in self._frames(results):
+            if frame.height:
+                self._part.append(arrow.encode(frame))
+
+    def _frames(self, results: Sequence[Any]) -> list[Table]:
+        whole = getattr(results, "frame", results)
+        if is_table(whole):
+            return [self._of_table(table_of(whole), None)]
+        there = [(index, result) for index, result in enumerate(results) if result is not None]
+        if any(is_table(result) for _, result in there):
+            tables = [self._of_result(index, result) for index, result in there]
+            return [joined(tables)]
+        return [self._of_rows([index for index, _ in there], [as_row(result) for _, result in there])]
+
+    def _of_result(self, index: int, result: Any) -> Table:
+        if is_table(result):
+            return self._of_table(table_of(result), index)
+        return self._of_rows([index], [as_row(result)])
+
+    def _of_rows(self, indexes: Sequence[int], rows: Sequence[dict[str, Any]]) -> Table:
+        try:
+            return self._fitting.of_rows(rows)
+        except Mismatch as error:
+            raise self._refusal(error, None if error.index is None else indexes[error.index]) from error
+        except Exception as error:  # whatever polars makes of a value
+            raise result_error(indexes[0] if len(indexes) == 1 else None, error) from error
+
+    def _of_table(self, table: Table, index: int | None) -> Table:
+        try:
+            return self._fitting.of_table(table)
+        except Mismatch as error:
+            raise self._refusal(error, index) from error
+        except Exception as error:  # as above
+            raise result_error(index, error) from error
+
+    def _refusal(self, error: Mismatch, index: int | None) -> ResultError:
+        name = error.column
+        if MISSING not in {error.found, error.wanted}:
+            what = f"its column '{name}' is {error.found} here and {error.wanted} before"
+        else:
+            there = ", ".join(self._fitting.schema or ())
+            what = f"the output has no column '{name}' ({error.found} here); it has {there}"
+            if error.found == MISSING:
+                what = f"its column '{name}' ({error.wanted}) is missing here"
+        return ResultError(index, f"{what}; schema= (--schema) fixes columns and types in advance")
+
+    def sync(self) -> None:
+        """Make it durable."""
+        self._part.sync()
+
+    def close(self) -> None:
+        """Close the part."""
+        self._part.close()
+
+
+def last_schema(path: str, length: int) -> Schema | None:
+    """Return the schema of the last of the frames in the first `length` bytes of a part; `None` if there is none."""
+    if not length:
+        return None
+    with _reading(path) as read:
+        size = arrow.length_of(read(length - arrow.MARK, arrow.MARK))
+        return arrow.schema_of(read(length - arrow.MARK - size, size))
+
+
+def frames(path: str, length: int) -> Iterator[Table]:
+    """Yield the frames in the first `length` bytes of a part."""
+    at = 0
+    with _reading(path) as read:
+        while at < length:
+            size = arrow.length_of(read(at, arrow.MARK))
+            yield arrow.decode(read(at + arrow.MARK, size))
+            at += size + 2 * arrow.MARK
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[Callable[[int, int], bytes]]:
+    """Give a function that returns so many bytes from an offset on."""
+    with files.naming("read", path):
+        fd = files.kernel.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(offset: int, length: int) -> bytes:
+        data = b""
+        with files.naming("read", path):
+            while len(data) < length:  # a call returns 2 GiB at most
+                chunk = files.kernel.pread(fd, length - len(data), offset + len(data))
+                if not chunk:
+                    raise DamageError(f"'{path}' is shorter than the results it had; --restart starts over")
+                data += chunk
+        return data
+
+    try:
+        yield read
+    finally:
+        with files.naming("close", path):
+            files.kernel.close(fd)
