@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "readers.paths": {*WORDS, "compression"},
     "readers.listing": {*WORDS, "compression", "readers.archives", "readers.blocks", "readers.paths"},
     "readers.lines": {*WORDS, "readers.base", "readers.listing", "readers.paths", "readers.splitting"},
+    "readers.ndjson": {*WORDS, "readers.lines", "readers.splitting"},
     "readers.sequence": {*WORDS, "readers.base"},
     "readers.stream": {*WORDS, "readers.base"},
     "writers": set(),
