@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "fingerprint": {"errors", "model", "files"},
     # drivers: words
     "compression": {"errors"},
+    "frames": set(),
     # edges: words, drivers, and the same side; readers and writers never each other
     "readers": set(),
     "readers.base": WORDS,
@@ -89,6 +90,7 @@ HOMES: dict[str, str] = {
     "tqdm": "progress",
     "backports": "compression",
     "compression": "compression",
+    "polars": "frames",
 }
 """Third-party package → its one home; `compression` is Python's own from 3.14 on."""
 
