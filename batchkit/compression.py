@@ -84,9 +84,15 @@ class Decompressor:
     between members.
     """
 
-    def __init__(self, suffix: str, pull: Callable[[], bytes]) -> None:
-        """Unpack what `pull` gives, block by block; empty: the end."""
+    def __init__(
+        self, suffix: str, pull: Callable[[], bytes], begin: Callable[[int, int], Member] | None = None
+    ) -> None:
+        """Unpack what `pull` gives, block by block; empty: the end.
+
+        begin: returns what unpacks a member behind so many unpacked and compressed bytes; `None`: the usual.
+        """
         self._codec = _codec(suffix)
+        self._begin = begin or (lambda _at, _taken: self._codec.member())
         self._pull = pull
         self._data = b""
         self._pulled = 0
@@ -103,10 +109,6 @@ class Decompressor:
         """Begin in the middle: with a member that gave out `at` bytes for `taken`, and the bytes pulled behind them."""
         self.member, self._data, self.at, self._pulled, self._begun = member, data, at, taken + len(data), True
 
-    def begin_member(self) -> Member:
-        """Return what unpacks the next member."""
-        return self._codec.member()
-
     def read(self, size: int = _UNPACK_SIZE) -> bytes:
         """Return the next at most `size` bytes; empty: the end, of a whole member. Raises `CompressionFault`.
 
@@ -116,7 +118,7 @@ class Decompressor:
             if self.member is None:
                 if not self._more_members():
                     return b""
-                self.member = self.begin_member()
+                self.member = self._begin(self.at, self.taken)
             if not self._data and self.member.needs_input and not self._fetch():
                 raise self._fault("it ends within its compressed data", truncated=True)
             data, self._data = self._data, b""

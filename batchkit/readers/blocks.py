@@ -89,7 +89,7 @@ class FileBytes:
 class ForwardBytes:
     """Bytes that can be read forwards only: to get to an offset, what comes before it is read and thrown away.
 
-    at: the offset of the next block.
+    begun: the offset at which reading began. at: that of the next block.
     """
 
     def __init__(self, source: Blocks, path: str, at: int = 0) -> None:
@@ -97,7 +97,7 @@ class ForwardBytes:
         self._source = source
         self._path = path
         self._peeked = b""
-        self.at = at
+        self.begun = self.at = at
         self.before = source.before
 
     def advance(self, offset: int) -> None:

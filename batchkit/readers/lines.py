@@ -52,6 +52,10 @@ class SplitReader:
         sources = [path if path == "-" else os.path.abspath(path) for path in self._listing.patterns]
         return {"kind": self.kind, "sources": sources, **self.options()}
 
+    def keep_in(self, directory: str) -> None:
+        """Keep what helps to resume in this directory of the job: how to get back into compressed files."""
+        self._listing.keep_in(directory)
+
     def fingerprint(self) -> Any:
         """Return size, time and first block of each file; `None` for a pipe."""
         return self._listing.fingerprint()

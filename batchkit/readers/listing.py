@@ -13,6 +13,7 @@ from batchkit.compression import require, suffix_of
 from batchkit.errors import InputChanged, SourceError, UsageError
 from batchkit.fingerprint import before, compare, describe, proof_of
 from batchkit.model import Cursor, Span, Verdict
+from batchkit.readers.archive_index import ArchiveIndex
 from batchkit.readers.archives import ArchiveBytes
 from batchkit.readers.blocks import FileBytes, ForwardBytes
 from batchkit.readers.paths import regular, resolve
@@ -21,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from batchkit.readers.blocks import Blocks
 
-RESCAN_TOLD = 1 << 20
-"""Unpacking again what is done is worth a word from so many bytes on, about 10 ms."""
+RESCAN_TOLD = 8 << 20
+"""Unpacking again what is done is worth a word from so many bytes on: what an index cannot save, and a blink."""
 
 
 COUNT_WITHIN = 64 << 20
@@ -52,6 +53,7 @@ class Listing:
             require(suffix)
         self.sizes = sizes_of(self.paths, [facts.st_size for facts in self._facts]) if self.restartable else []
         self._opened: tuple[int, ForwardBytes] | None = None
+        self._directory: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is open: another process opens its own."""
@@ -73,6 +75,17 @@ class Listing:
             found.append((index, offset if index == first else 0, stop))
         return found
 
+    def keep_in(self, directory: str) -> None:
+        """Keep what helps to resume in this directory of the job."""
+        self._directory = directory
+
+    def _index(self, index: int) -> ArchiveIndex | None:
+        """Return what is known of a compressed file from earlier runs; `None` if nothing can be kept."""
+        if self._directory is None or not self.restartable:
+            return None
+        path = os.path.join(self._directory, f"archive-{index:05}.index")
+        return ArchiveIndex(path, describe(os.path.abspath(self.paths[index]), self._facts[index]))
+
     def open(self, index: int, start: int, stop: int | None) -> Blocks:
         """Open a file at `start`. Raises `SourceError`; `InputChanged` if there is not so much of it."""
         if self.restartable and self._suffixes[index] is None:
@@ -89,9 +102,26 @@ class Listing:
             self._opened[1].close()
             self._opened = None
         if self._opened is None:
-            self._opened = index, self.begin(index)
+            self._opened = index, self._near(index, offset)
         source = self._opened[1]
         source.advance(offset)
+        return source
+
+    def _near(self, index: int, offset: int) -> ForwardBytes:
+        """Open a file as near before an offset as its index can."""
+        path, suffix, known = self.paths[index], self._suffixes[index], self._index(index)
+        if suffix is None or known is None:
+            return self.begin(index)
+        archive = ArchiveBytes(path, suffix, self._facts[index].st_size, known, offset)
+        source = ForwardBytes(archive, path, archive.at)
+        if archive.at:
+            try:
+                source.advance(offset)
+            except (SourceError, InputChanged):  # the index may be wrong; the file itself decides
+                archive.close()
+                known.forget()
+                archive = ArchiveBytes(path, suffix, self._facts[index].st_size, known)
+                source = ForwardBytes(archive, path)
         return source
 
     def pipe(self) -> ForwardBytes:
@@ -162,9 +192,10 @@ class Listing:
 
     def _check_forward(self, cursor: Cursor, proof: int | None, verdict: Verdict) -> Verdict:
         """Read up to the cursor, the only way to know a pipe or an archive again, and look whether more is there."""
-        if proof is None:
-            return verdict
         index, offset = cursor
+        known = self._index(index) if verdict.kind == "same" else None
+        if proof is None or (known is not None and known.holds == offset):  # all of it is done: no need to go there
+            return verdict
         why, more = "", False
         try:
             source = self._forward(index, offset)
@@ -179,15 +210,15 @@ class Listing:
         if why:
             return Verdict("changed", why)
         if self.restartable:
-            return self._costs(index, offset, verdict)
+            return self._costs(source, index, verdict)
         return Verdict("appended", "there is more of it") if more else verdict
 
-    def _costs(self, index: int, offset: int, verdict: Verdict) -> Verdict:
+    def _costs(self, source: ForwardBytes, index: int, verdict: Verdict) -> Verdict:
         """Say what it took to get to the cursor, where that was noticeable and there is nothing else to say."""
-        if verdict.kind != "same" or offset < RESCAN_TOLD:
+        if verdict.kind != "same" or source.at - source.begun < RESCAN_TOLD:
             return verdict
-        path = self.paths[index]
-        return Verdict("same", f"'{path}' had to be unpacked again up to byte {offset:,} to go on from there")
+        why = f"'{self.paths[index]}' had to be unpacked again up to byte {source.at:,}, where the work goes on"
+        return Verdict("same", why if self._suffixes[index] == ".gz" else f"{why}; a .gz file keeps an index for that")
 
     def count(self, index: int, offset: int) -> int | None:
         """Return how many lines end before `offset` of a file that can be read again; `None` if that would take long.
