@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 from batchkit import files
 from batchkit.errors import InputChanged, SourceError
@@ -18,11 +19,23 @@ if TYPE_CHECKING:
 READ_SIZE = 64 << 10
 
 
-class FileBytes:
-    """The bytes of one file from `start` to `stop` (`None`: its end), in blocks.
+class Blocks(Protocol):
+    """Bytes that come in blocks.
 
-    before: the at most `BLOCK` bytes before the next block.
+    before: the at most `BLOCK` bytes before the block that was next when the source was opened or went somewhere.
     """
+
+    before: bytes
+
+    def read(self) -> bytes:
+        """Return the next block; empty at the end. Raises `SourceError`."""
+
+    def close(self) -> None:
+        """Let go of the file. Harmless when repeated."""
+
+
+class FileBytes:
+    """The bytes of one file from `start` to `stop` (`None`: its end), in blocks; see `Blocks`."""
 
     def __init__(self, path: str, start: int, stop: int | None) -> None:
         """Open the file and go to `start`. Raises `SourceError`."""
@@ -73,33 +86,49 @@ class FileBytes:
         self.close()
 
 
-class PipeBytes(FileBytes):
-    """Standard input or a pipe: to get to an offset, what comes before it is read and thrown away."""
+class ForwardBytes:
+    """Bytes that can be read forwards only: to get to an offset, what comes before it is read and thrown away.
 
-    def __init__(self, path: str) -> None:
-        """Begin at the beginning."""
-        super().__init__(path, 0, None)
+    begun: the offset at which reading began. at: that of the next block.
+    """
+
+    def __init__(self, source: Blocks, path: str, at: int = 0) -> None:
+        """Read `source`, which stands at `at`, on; `path` is its name for messages."""
+        self._source = source
+        self._path = path
         self._peeked = b""
+        self.begun = self.at = at
+        self.before = source.before
 
     def advance(self, offset: int) -> None:
         """Read up to `offset`. Raises `InputChanged` if there is not so much."""
-        at = self._at - len(self._peeked)
-        while at < offset:
+        while self.at < offset:
             block = self.read()
             if not block:
-                raise InputChanged(f"'{self._path}' ends at byte {at:,}, before the cursor")
-            self._peeked = block[offset - at :]
-            self.before = (self.before + block[: offset - at])[-BLOCK:]
-            at = min(offset, at + len(block))
+                raise InputChanged(f"'{self._path}' ends at byte {self.at:,}, before the cursor")
+            over = max(0, self.at - offset)
+            self.give_back(block[len(block) - over :])
+            self.before = (self.before + block[: len(block) - over])[-BLOCK:]
 
     def peek(self) -> bytes:
         """Return the next block without taking it; empty at the end."""
-        self._peeked = self.read()
-        return self._peeked
+        block = self.read()
+        self.give_back(block)
+        return block
+
+    def give_back(self, block: bytes) -> None:
+        """Let `block`, which was read last, be the next one again."""
+        self._peeked = block + self._peeked
+        self.at -= len(block)
 
     def read(self) -> bytes:
         """Return the next block."""
-        if self._peeked:
-            block, self._peeked = self._peeked, b""
-            return block
-        return super().read()
+        block, self._peeked = self._peeked, b""
+        if not block:
+            block = self._source.read()
+        self.at += len(block)
+        return block
+
+    def close(self) -> None:
+        """Close the source. Harmless when repeated."""
+        self._source.close()

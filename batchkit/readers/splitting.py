@@ -6,7 +6,7 @@ adding up their lengths, and half of what iterating over the file costs.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from batchkit.errors import SourceError
@@ -17,13 +17,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batchkit.readers.blocks import FileBytes
+    from batchkit.readers.blocks import Blocks
 
 _END: tuple[list[str], Any, None] = ([], None, None)
 _NONE: dict[int, str] = {}
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _BLANK = " \t\r\n\v\f"
 _BLANK_BYTES = _BLANK.encode()
+
+
+class Unread(NamedTuple):
+    """A line that is no item: its length in bytes with its end, and why."""
+
+    length: int
+    why: str
+
+
+def too_long(length: int) -> Unread:
+    """Return what a line is that was too long to keep."""
+    return Unread(length, f"a line of {length:,} bytes, longer than --max-item-bytes")
 
 
 class Splitter:
@@ -44,7 +56,7 @@ class Splitter:
         self.limit = limit
 
     def batches(  # noqa: C901  # the hot loop: a call per step would cost a microsecond a batch
-        self, source: FileBytes, index: int, offset: int, batch_size: int
+        self, source: Blocks, index: int, offset: int, batch_size: int
     ) -> Iterator[LineBatch]:
         """Yield the batches of a source that stands at `offset` of the file with this index.
 
@@ -60,18 +72,18 @@ class Splitter:
         blocks = self._blocks(source)
         while failure is None:
             try:
-                block_lines, block, giant = next(blocks, _END)
+                block_lines, block, unread = next(blocks, _END)
             except SourceError as error:
-                block_lines, block, giant = _END
+                block_lines, block, unread = _END
                 failure = error
-            if block is None or giant is not None:
+            if block is None or unread is not None:
                 if lines:
                     last = last.next(lines, b"".join(pieces))
                     lines, pieces, held = [], [], 0
                     yield last
                 if block is None:
                     break
-                last = last.next([""], block, giant=giant)
+                last = last.next([""], block, unread=unread)
                 yield last
             start = at = 0
             total = len(block_lines)
@@ -100,24 +112,24 @@ class Splitter:
         if failure is not None:
             raise failure
 
-    def _blocks(self, source: FileBytes) -> Iterator[tuple[list[str], bytes, int | None]]:
-        """Yield `(lines, bytes, None)` per block, and `([], last bytes, length)` for a line beyond the limit."""
+    def _blocks(self, source: Blocks) -> Iterator[tuple[list[str], bytes, Unread | None]]:
+        """Yield `(lines, bytes, None)` per block, and `([], last bytes, what it was)` for a line that is no item."""
         delimiter = self.delimiter.encode()
-        bound = self.limit + len(_BOM) + len(b"\r") + len(delimiter)  # what does not count for the item's length
+        bound = self.limit + len(BOM) + len(b"\r") + len(delimiter)  # what does not count for the item's length
         held: list[bytes] = []
         size = 0
         while block := source.read():
-            while size + len(block) > bound and not _end_of_last(held, block, delimiter):
-                tail, length, block = _pass_giant([*held, block], source, delimiter)
+            while size + len(block) > bound and not end_of_last(held, block, delimiter):
+                tail, length, block = pass_giant([*held, block], source, delimiter)
                 held, size = [], 0
-                yield [], tail, length
-            end = _end_of_last(held, block, delimiter)
+                yield [], tail, too_long(length)
+            end = end_of_last(held, block, delimiter)
             if not end:
                 held.append(block)
                 size += len(block)
                 continue
             whole = b"".join((*held, memoryview(block)[:end]))
-            lines = _decode(whole).split(self.delimiter)
+            lines = decode(whole).split(self.delimiter)
             # Not empty only where delimiters may overlap ("||" in "a|||b"): splitting from the left decides.
             over = lines.pop().encode("utf-8", "surrogateescape")
             yield lines, whole[: len(whole) - len(over)], None
@@ -125,10 +137,10 @@ class Splitter:
             size = len(over) + len(block) - end
         if size:
             whole = b"".join(held)
-            yield [_decode(whole)], whole, None
+            yield [decode(whole)], whole, None
 
-    def items_of(self, lines: list[str], raw: bytes, *, first: bool) -> tuple[list[Any], dict[int, str]]:
-        """Return the items of whole lines, and why some of them are none."""
+    def items_of(self, lines: list[str], raw: bytes, *, first: bool) -> tuple[Any, dict[int, str]]:
+        """Return the items of whole lines, a list or what can be used as one, and why some of them are none."""
         items: list[Any] = lines
         if not lines:
             return items, {}
@@ -136,18 +148,18 @@ class Splitter:
             items = [line.removesuffix("\r") for line in lines]
             if not raw.endswith(b"\n"):
                 items[-1] = lines[-1]
-        if first and raw.startswith(_BOM):
+        if first and raw.startswith(BOM):
             items[0] = items[0][1:]
         if self.skip_blank:
             items = [item for item in items if item.strip(_BLANK)]
         if raw.isascii() and len(raw) <= self.limit:
             return items, {}
-        unreadable = {at: why for at, item in enumerate(items) if (why := self._why_not(item))}
+        unreadable = {at: why for at, item in enumerate(items) if (why := self.why_not(item))}
         for at in unreadable:
             items[at] = None
         return items, unreadable
 
-    def _why_not(self, item: str) -> str | None:
+    def why_not(self, item: str) -> str | None:
         """Return why a line cannot be an item; `None` if it can."""
         if len(item) > self.limit or len(item.encode("utf-8", "surrogateescape")) > self.limit:
             return f"longer than {self.limit:,} bytes (--max-item-bytes)"
@@ -158,7 +170,7 @@ class Splitter:
         delimiter = self.delimiter.encode()
         at = 0
         for line in raw.split(delimiter):
-            text = line.removeprefix(_BOM) if first and at == 0 else line
+            text = line.removeprefix(BOM) if first and at == 0 else line
             if not (self.skip_blank and not text.strip(_BLANK_BYTES)):
                 if index == 0:
                     return at
@@ -183,33 +195,34 @@ class LineBatch(Batch):
         offset: int,
         raw: bytes,
         before: bytes,
-        giant: int | None = None,
+        unread: Unread | None = None,
         plain: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         """Take whole lines, their bytes and what is before them.
 
-        giant: the length of a line too long to keep. plain: whether the lines are known to be items as they are.
+        unread: what the only line is, if it is no item whatever its bytes; `raw` may be its last ones only.
+        plain: whether the lines are known to be items as they are.
         """
         self._splitter, self._raw, self._before = splitter, raw, before
         self.start = [index, offset]
-        self.stop = [index, offset + (len(raw) if giant is None else giant)]
+        self.stop = [index, offset + (len(raw) if unread is None else unread.length)]
         self.tail = raw[-BLOCK:] if len(raw) >= BLOCK else (before + raw)[-BLOCK:]
         self.proof = crc32(self.tail)
-        if giant is None:
+        if unread is None:
             if plain and offset:
                 self.items, self.unreadable = lines, _NONE
             else:
                 self.items, self.unreadable = splitter.items_of(lines, raw, first=offset == 0)
         else:
             self.items = [None]
-            self.unreadable = {0: f"a line of {giant:,} bytes, longer than --max-item-bytes"}
+            self.unreadable = {0: unread.why}
 
-    def next(self, lines: list[str], raw: bytes, *, giant: int | None = None, plain: bool = False) -> LineBatch:
+    def next(self, lines: list[str], raw: bytes, *, unread: Unread | None = None, plain: bool = False) -> LineBatch:
         """Return the batch of the lines behind this one."""
         index, offset = self.stop
-        return LineBatch(self._splitter, lines, index, offset, raw, self.tail, giant, plain)
+        return LineBatch(self._splitter, lines, index, offset, raw, self.tail, unread, plain)
 
-    def _cut(self, items: list[Any], unreadable: dict[int, str], start: int, stop: int) -> LineBatch:
+    def _cut(self, items: Any, unreadable: dict[int, str], start: int, stop: int) -> LineBatch:
         index, offset = self.start
         before = (self._before + self._raw[:start])[-BLOCK:]
         cut = LineBatch(self._splitter, [], index, offset + start, self._raw[start:stop], before)
@@ -236,7 +249,7 @@ class LineBatch(Batch):
         return [file, offset + self._splitter.place(self._raw, index, first=offset == 0)]
 
 
-def _decode(block: bytes) -> str:
+def decode(block: bytes) -> str:
     """Decode what is UTF-8; bytes that are not become lone surrogates, by which their lines are known."""
     return block.decode("utf-8", "surrogateescape")
 
@@ -251,7 +264,7 @@ def _valid(item: str) -> bool:
     return True
 
 
-def _end_of_last(held: list[bytes], block: bytes, delimiter: bytes) -> int:
+def end_of_last(held: list[bytes], block: bytes, delimiter: bytes) -> int:
     """Return where in `block` the last delimiter ends, which may begin in what is held; 0 if there is none."""
     if len(delimiter) == 1:
         return block.rfind(delimiter) + 1
@@ -261,7 +274,7 @@ def _end_of_last(held: list[bytes], block: bytes, delimiter: bytes) -> int:
     return at + len(delimiter) - len(earlier) if at >= 0 else 0
 
 
-def _pass_giant(held: list[bytes], source: FileBytes, delimiter: bytes) -> tuple[bytes, int, bytes]:
+def pass_giant(held: list[bytes], source: Blocks, delimiter: bytes) -> tuple[bytes, int, bytes]:
     """Read past a line that is too long to keep: its last bytes, its length, and what was read behind it."""
     tail = b"".join(held)
     length = len(tail)

@@ -1,0 +1,208 @@
+"""Bytes into CSV records (RFC 4180), whose quoted fields may hold line ends.
+
+A line with an odd number of quotes, within whose last field Python's `csv` finds itself at the end, opens a record that
+runs up to the next line with an odd number of quotes. Every other line is a record. So a record is told by the bytes
+from its beginning on, and reading can go on at any record. Counting quotes is one pass over blocks that have any.
+
+What malformed quotes do: a quote in the middle of a field that does not begin with one is a character like any other.
+A quote that is opened and not closed, before the end or within the limit, costs the line that opens it, as an
+unreadable item; reading goes on with the next line.
+"""
+
+from __future__ import annotations
+
+import csv
+from operator import itemgetter
+from typing import Any
+
+from batchkit.readers.records import Records
+from batchkit.readers.splitting import BOM, Splitter, Unread, decode, pass_giant, too_long
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from batchkit.readers.blocks import Blocks
+
+UNCLOSED = "a quote is opened and not closed"
+_MARK = "\ufeff"
+_BLANK = ("", "\r")
+
+
+class CsvSplitter(Splitter):
+    """Splits bytes into records, and parses those into rows.
+
+    separator: what is between fields. columns: the names of the fields; set before `batches` is called. pick: the
+    indexes of those that are wanted; `None`: all. wanted: their names.
+    """
+
+    def __init__(self, separator: str, limit: int) -> None:
+        """Keep the rules; the columns come later."""
+        super().__init__("\n", skip_blank=True, limit=limit)
+        self.separator = separator
+        self.columns: Sequence[str] = ()
+        self.wanted: Sequence[str] = ()
+        self.pick: Sequence[int] | None = None
+
+    def _blocks(self, source: Blocks) -> Iterator[tuple[list[str], bytes, Unread | None]]:
+        """Yield `(records, bytes, None)` per block, and `([], last bytes, what it was)` for a line that is none."""
+        held: list[bytes] = []  # begins with a record, and holds no whole one
+        size = 0
+        quotes: int | None = None  # so many of them are held, if a quoted field goes on behind a line end
+        while block := source.read():
+            if quotes is not None:
+                if not _closes(block, quotes):
+                    quotes += block.count(b'"')
+                    held.append(block)
+                    size += len(block)
+                    if size <= self.limit:
+                        continue
+                    line, _, block = b"".join(held).partition(b"\n")
+                    held, size = [], 0
+                    yield [], line + b"\n", Unread(len(line) + 1, f"{UNCLOSED} within {self.limit:,} bytes")
+            else:
+                while size + len(block) > self.limit + len(BOM) + len(b"\r\n") and b"\n" not in block:
+                    tail, length, block = pass_giant([*held, block], source, b"\n")
+                    held, size = [], 0
+                    yield [], tail, too_long(length)
+            data = b"".join((*held, block))
+            records, end = self.split(data)
+            if end:
+                yield records, data[:end], None
+            held, size = [data[end:]], len(data) - end
+            quotes = held[0].count(b'"') if b"\n" in held[0] else None
+        yield from self._rest(b"".join(held))
+
+    def _rest(self, data: bytes) -> Iterator[tuple[list[str], bytes, Unread | None]]:
+        """Yield what the file ends with: a record without line end, or lines behind a quote that is never closed."""
+        while data:
+            records, end = self.split(data if data.endswith(b"\n") else data + b"\n")
+            if end:
+                yield records, data[:end], None
+                data = data[end:]
+                continue
+            line, ending, data = data.partition(b"\n")
+            line += ending
+            yield [], line, Unread(len(line), f"{UNCLOSED} before the end of the file")
+
+    def split(self, data: bytes) -> tuple[list[str], int]:
+        """Return the whole records at the beginning of `data`, and where they end."""
+        end = data.rfind(b"\n") + 1
+        text = decode(data[:end])
+        lines = text.split("\n")
+        lines.pop()
+        if '"' not in text:
+            return lines, end
+        records, count = self._join(lines)
+        if count < len(lines):
+            end -= len("\n".join(lines[count:]).encode("utf-8", "surrogateescape")) + 1
+        return records, end
+
+    def _join(self, lines: list[str]) -> tuple[list[str], int]:
+        """Return the records that lines make up, and how many lines those are."""
+        odd = iter([at for at, line in enumerate(lines) if line.count('"') & 1])
+        records: list[str] = []
+        done = 0
+        for at in odd:
+            if self._opens(lines[at].removeprefix(_MARK)):
+                records += lines[done:at]
+                close = next(odd, None)
+                if close is None:
+                    return records, at
+                records.append("\n".join(lines[at : close + 1]))
+                done = close + 1
+        return (records + lines[done:], len(lines)) if done else (lines, len(lines))
+
+    def _opens(self, line: str) -> bool:
+        """Tell whether a line ends within a quoted field, which takes the next line in."""
+        try:
+            return len(self.parsed([line, ""])) == 1
+        except csv.Error:
+            return False
+
+    def parsed(self, lines: list[str]) -> list[list[str]]:
+        """Return what `csv` makes of lines. Raises `csv.Error`."""
+        if csv.field_size_limit() < self.limit:  # one for the whole process: only ever made larger
+            csv.field_size_limit(self.limit)
+        return list(csv.reader(lines, delimiter=self.separator))
+
+    def _rows(self, records: list[str]) -> list[list[str]] | None:
+        """Return the rows of records; `None` if one of them does not end where it should."""
+        try:
+            rows = self.parsed([*records, ""])  # a quoted field that is open at the end takes the blank line in
+        except csv.Error:
+            return None
+        return rows[:-1] if len(rows) == len(records) + 1 else None
+
+    def items_of(self, lines: list[str], raw: bytes, *, first: bool) -> tuple[Any, dict[int, str]]:
+        """Return the rows of whole records, and why some of them are none."""
+        if first and raw.startswith(BOM):
+            lines = [lines[0][1:], *lines[1:]]
+        records = [line for line in lines if line not in _BLANK]
+        sound = len(raw) <= self.limit and _is_utf8(raw)
+        rows: Sequence[Sequence[str] | None] | None = self._rows(records) if sound else None
+        unreadable: dict[int, str] = {}
+        if rows is None or not set(map(len, rows)) <= {len(self.columns)}:  # type: ignore[arg-type]
+            found = [self.row(record) for record in records]
+            unreadable = {at: row for at, row in enumerate(found) if isinstance(row, str)}
+            rows = [None if isinstance(row, str) else row for row in found]
+        if self.pick is not None:
+            one, take = self.pick[0], itemgetter(*self.pick)
+            if len(self.pick) == 1:  # of which itemgetter makes no row
+                rows = [None if row is None else (row[one],) for row in rows]
+            else:
+                rows = [None if row is None else take(row) for row in rows]
+        return Records(self.wanted, rows), unreadable
+
+    def row(self, record: str) -> list[str] | str:
+        """Return the fields of one record, or why it has none."""
+        why = self.why_not(record)
+        if why:
+            return why
+        rows = self._rows([record])
+        if rows is None:
+            return self._why_no_row(record)
+        if len(rows[0]) != len(self.columns):
+            return f"it has {len(rows[0]):,} fields, the header has {len(self.columns):,}"
+        return rows[0]
+
+    def _why_no_row(self, record: str) -> str:
+        try:
+            self.parsed([record])
+        except csv.Error as error:
+            if "new-line character" in str(error):
+                return "a line end or carriage return stands outside of quotes"
+            return f"not valid CSV: {error}"
+        return UNCLOSED
+
+    def place(self, raw: bytes, index: int, *, first: bool) -> int:
+        """Return where in `raw` the item at `index` begins; `first`: whether `raw` begins the file."""
+        at = 0
+        records, _ = self.split(raw if raw.endswith(b"\n") else raw + b"\n")
+        for record in records:
+            text = record.removeprefix(_MARK) if first and at == 0 else record
+            if text not in _BLANK:
+                if index == 0:
+                    return at
+                index -= 1
+            at += len(record.encode("utf-8", "surrogateescape")) + 1
+        return len(raw)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _closes(block: bytes, quotes: int) -> bool:
+    """Tell whether a record ends within a block: at a line end with an even number of quotes before it."""
+    at = 0
+    while (end := block.find(b"\n", at) + 1) > 0:
+        quotes += block.count(b'"', at, end)
+        if quotes % 2 == 0:
+            return True
+        at = end
+    return False
