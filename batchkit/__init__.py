@@ -13,7 +13,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "process": "api",
-    "lines": "api",
+    "csv": "sources",
+    "lines": "sources",
+    "ndjson": "sources",
+    "parquet": "sources",
     "Job": "api",
     "jobs": "api",
     "Result": "result",
@@ -35,7 +38,7 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605  # a list of the keys above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from batchkit.api import Job as Job, jobs as jobs, lines as lines, process as process
+    from batchkit.api import Job as Job, jobs as jobs, process as process
     from batchkit.calling import current_batch as current_batch
     from batchkit.errors import (
         BatchkitError as BatchkitError,
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
         UsageError as UsageError,
     )
     from batchkit.result import Result as Result
+    from batchkit.sources import csv as csv, lines as lines, ndjson as ndjson, parquet as parquet
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from batchkit.calling import check
 from batchkit.errors import DamageError, UsageError
 from batchkit.job import JobDirectory, Status, names
 from batchkit.progress import MODES
-from batchkit.readers.base import share_done
+from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
 from batchkit.run import Work, as_job, in_memory, output_of, sayer, stored
 from batchkit.sources import reader_of
@@ -196,7 +196,7 @@ class Job:
         cursors = [
             span.start if point is None else point.stop for span, point in zip(manifest.plan, points, strict=True)
         ]
-        share = share_done(manifest.definition["source"], manifest.fingerprint, manifest.plan, cursors)
+        share = share_done(manifest.fingerprint, manifest.plan, cursors)
         return Status(
             job=self.name,
             status=status,

@@ -257,7 +257,7 @@ def _listed(results: Any) -> Any:
         return []
     if isinstance(results, str | bytes | dict):
         raise TypeError(f"a batched function returns a list of results, not a {type(results).__name__}")
-    if hasattr(results, "columns"):
+    if hasattr(results, "__arrow_c_stream__") or hasattr(results, "collect_schema"):
         from batchkit.frames.rows import is_table, table_of  # noqa: PLC0415  # loads polars
 
         if is_table(results):

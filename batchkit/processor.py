@@ -226,7 +226,7 @@ class Processor:
         """
         where = self._reader.describe(rest.coordinate(0))
         item = rest.items[0]
-        who = _short(item) if alone else f"batch {self.last.seq + 1:,} ({len(rest.items):,} items from {_short(item)})"
+        who = _short(item) if alone else f"a batch of {len(rest.items):,} items from {_short(item)}"
         if 0 in rest.unreadable:
             what = f"the item at {where} cannot be read: {rest.unreadable[0]}"
         elif isinstance(error, ResultError):

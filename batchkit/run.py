@@ -178,9 +178,9 @@ def _say_nothing(_text: str) -> None:
 def _refuse_input_as_output(work: Work, path: str) -> None:
     if path == STDOUT:
         return
-    if work.output is not None and os.path.exists(work.output) and not path.endswith("/"):
-        if not os.path.isfile(work.output):
-            raise UsageError(f"the output '{work.output}' is no plain file; leave out -o to print")
+    there = work.output is not None and os.path.exists(path)
+    if there and not os.path.isfile(path) and not os.path.isdir(path):
+        raise UsageError(f"the output '{work.output}' is no plain file; leave out -o to print")
     for source in work.reader.files:
         if os.path.exists(path) and os.path.samefile(source, path):
             raise UsageError(f"the output '{path}' is an input of the job; give another -o")

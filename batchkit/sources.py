@@ -116,7 +116,7 @@ def reader_of(source: Any, *, input_format: str | None = None, columns: Sequence
         raise UsageError("input_format and columns are for paths; make a reader instead, such as batchkit.csv(...)")
     if hasattr(source, "fingerprint") and hasattr(source, "whole"):
         return source  # type: ignore[no-any-return]
-    if hasattr(source, "columns") and (hasattr(source, "__arrow_c_stream__") or hasattr(source, "collect_schema")):
+    if hasattr(source, "collect_schema") or (hasattr(source, "__arrow_c_stream__") and hasattr(source, "columns")):
         return _of_table(source)
     if hasattr(source, "read") and not isinstance(source, io.IOBase):
         from batchkit.readers.custom import SourceReader  # noqa: PLC0415  # as above

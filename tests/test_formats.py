@@ -19,7 +19,8 @@ from hypothesis import given, settings, strategies as st
 import batchkit
 from batchkit.errors import UsageError
 from batchkit.writers.base import ResultError
-from batchkit.writers.formats import Format, Jsonl, Text, for_path
+from batchkit.writers.formats import Format, Jsonl, Text
+from batchkit.writers.kinds import output_for
 from batchkit.writers.rows import Csv
 
 SURROGATE = "a\ud800b"
@@ -265,18 +266,22 @@ class TestChoice:
     """The suffix decides."""
 
     @pytest.mark.parametrize(
-        ("path", "kind"),
-        [("a.txt", Text), ("a", Text), ("a.log", Text), ("a.JSONL", Jsonl), ("a.ndjson", Jsonl), ("a.csv", Csv)],
-    )
-    def test_the_suffix_chooses_the_format(self, path: str, kind: type) -> None:
+        ("path", "expected"),
+        [
+            ("a.txt", '{"n":1}'), ("a", '{"n":1}'), ("a.log", '{"n":1}'), ("a.JSONL", '{"n":1}'),
+            ("a.ndjson", '{"n":1}'), ("a.csv", "n\n1"), ("a.tsv", "n\n1"),
+        ],
+    )  # fmt: skip
+    def test_the_suffix_chooses_the_format(self, tmp_path: Path, path: str, expected: str) -> None:
         """.jsonl and .ndjson, .csv and .tsv, anything else is text."""
-        assert isinstance(for_path(path), kind)
+        batchkit.process([{"n": 1}], output=tmp_path / path, state_dir=tmp_path / "state", progress="none")
+        assert (tmp_path / path).read_text().replace(" ", "") == expected + "\n"
 
-    @pytest.mark.parametrize("path", ["a.json", "a.parquet", "a.txt.gz", "a.xlsx", "a.sqlite"])
+    @pytest.mark.parametrize("path", ["a.json", "a.txt.bz2", "a.xlsx", "a.sqlite", "a.parquet.gz"])
     def test_formats_that_cannot_be_written_are_refused(self, path: str) -> None:
-        """A suffix that asks for more than lines is refused, naming what can be written."""
-        with pytest.raises(UsageError, match=r"\.jsonl"):
-            for_path(path)
+        """A suffix that asks for what cannot be written is refused, naming what can be."""
+        with pytest.raises(UsageError, match=r"\.parquet"):
+            output_for(f"/{path}", "job", "/state")
 
 
 class TestInJobs:

@@ -291,8 +291,8 @@ class TestFaces:
         [
             {"batch_size": 0}, {"max_items": -1}, {"max_batches": -1}, {"on_input_change": "ask"}, {"max_time": "soon"},
             {"batch_seconds": "x"}, {"sync_interval": -1}, {"until": "later"}, {"progress": "loud"},
-            {"output": "out.parquet"},
-            {"output": "."}, {"output": "missing/out.txt"},
+            {"output": "out.json"}, {"output": "out.xz"}, {"output_format": "xml", "output": "x"}, {"schema": "a=int"},
+            {"output": "missing/out.txt"}, {"batch_format": "polars"}, {"input_format": "xml"}, {"columns": ["a"]},
         ],
     )  # fmt: skip
     def test_a_wrong_option_is_refused_and_nothing_is_done(self, wrong: dict[str, Any]) -> None:

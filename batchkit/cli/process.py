@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   batchkit process items.txt -f mymodule:fetch -o results.jsonl
-  batchkit process 'logs/*.txt' -f path/to/file.py:parse -o rows.csv --batch-size 1000
+  batchkit process 'logs/*.txt.gz' -f path/to/file.py:parse -o rows.csv --batch-size 1000
+  batchkit process data/ --columns id,text -f embed.py:embed --batched -b 10000 -o vectors.parquet
   batchkit process items.txt -f mymodule:load --batched -b 500 --max-time 55m
   find . -name '*.png' -print0 | batchkit process -0 - -f shrink.py:shrink --job shrink
   batchkit process items.txt --until 06:00 --batch-size 100 > copy.txt
@@ -68,7 +69,25 @@ def _interval(value: str) -> str | None:
 )
 @click.option("--batched", is_flag=True, help="Call the function with a list of items instead of one.")
 @click.option("-b", "--batch-size", default=100, show_default=True, help="Items per batch and commit.")
-@click.option("-o", "--output", metavar="PATH", help="A .txt, .jsonl, .csv or .tsv file; default: standard output.")
+@click.option(
+    "--batch-format",
+    type=click.Choice(["polars", "arrow", "dicts"]),
+    help="What a batched function gets; default: polars for tables, else a list.",
+)
+@click.option(
+    "--input-format",
+    type=click.Choice(["lines", "csv", "tsv", "ndjson", "parquet"]),
+    help="What the sources are; default: by their suffix.",
+)
+@click.option("--columns", metavar="NAMES", help="Read only these columns of a table: a,b,c.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="A .txt, .jsonl, .csv, .tsv (also .gz, .zst) or .parquet file, or a directory/; default: standard output.",
+)
+@click.option("--output-format", metavar="NAME", help="text, jsonl, csv, tsv or parquet; default: by the suffix.")
+@click.option("--schema", metavar="COLUMNS", help="Of a Parquet output: 'id=int, tags=list[str]'; default: as found.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists and is not this job's.")
 @click.option("--max-time", metavar="DURATION", help="End before this much time has passed.")
 @click.option("--until", metavar="TIME", help="End before this time: 06:00, or 2026-12-01T06:00.")
@@ -87,7 +106,9 @@ def _interval(value: str) -> str | None:
 @click.option("-d", "--delimiter", metavar="TEXT", help=r"What ends an item; default: a line end. \t, \n, \0.")
 @click.option("-0", "--null", is_flag=True, help="Items end with NUL, as of find -print0.")
 @click.option("--skip-blank", is_flag=True, help="Lines of white space only are no items.")
-@click.option("--max-item-bytes", type=_Size(), default="64MiB", show_default=True, help="A longer item fails.")
+@click.option("--separator", metavar="TEXT", help=r"What stands between the fields of CSV; default: a comma. \t, ;")
+@click.option("--no-header", is_flag=True, help="CSV without a header: columns are column_1, column_2, …")
+@click.option("--max-item-bytes", type=_Size(), help="A longer item fails; default: 64MiB.")
 @click.option(
     "--batch-seconds",
     default="30",
@@ -121,7 +142,11 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     delimiter: str | None,
     null: bool,  # noqa: FBT001
     skip_blank: bool,  # noqa: FBT001
-    max_item_bytes: int,
+    separator: str | None,
+    no_header: bool,  # noqa: FBT001
+    max_item_bytes: int | None,
+    input_format: str | None,
+    columns: str | None,
     batch_seconds: str,
     sync_interval: str,
     progress: str,
@@ -131,23 +156,29 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     output: str | None,
     **options: Any,
 ) -> None:
-    """Call a function on every line of SOURCE (files, patterns, or - for standard input), in batches.
+    """Call a function on every item of SOURCE, in batches: lines of text, or rows of CSV, NDJSON or Parquet.
+
+    SOURCE are files (also .gz, .zst, .bz2, .xz), patterns, a directory of Parquet files, or - for standard input.
 
     A cursor is committed after every batch: stop it, kill it, cut its power, and the same command goes on where it
     was. Each result is stored exactly once in an output file; printed results and the function's own side effects
     happen at least once.
     """
-    from batchkit import api  # noqa: PLC0415  # not needed for --help
+    from batchkit import api, sources as readers  # noqa: PLC0415  # not needed for --help
     from batchkit.calling import load  # noqa: PLC0415
 
     if null and delimiter:
         raise UsageError("-0 and -d both say what ends an item; give one of them")
     if as_json and output in {None, "-"}:
         raise UsageError("--json needs -o FILE: standard output carries the results")
-    reader = api.lines(
+    reader = readers.of_paths(
         *sources,
-        delimiter="\0" if null else _unescaped(delimiter or "\n"),
-        skip_blank=skip_blank,
+        input_format=input_format,
+        columns=None if columns is None else [name.strip() for name in columns.split(",")],
+        delimiter="\0" if null else None if delimiter is None else _unescaped(delimiter),
+        skip_blank=skip_blank or None,
+        separator=None if separator is None else _unescaped(separator),
+        header=False if no_header else None,
         max_item_bytes=max_item_bytes,
     )
     result = api.process(

@@ -29,6 +29,8 @@ _LEFT_TO_POLARS = {
 }  # fmt: skip
 """Types whose values make a column when they stand alone in it."""
 
+_KNOWN = {*_LEFT_TO_POLARS, int, dict, list, tuple}
+
 
 class Mismatch(Exception):
     """A value that does not fit its column.
@@ -81,7 +83,7 @@ def _typed(name: str, values: Sequence[Any]) -> tuple[pl.DataType | None, Sequen
     types.discard(type(None))
     if not types:
         return pl.Null(), values
-    if not all(kind in _LEFT_TO_POLARS or kind in {int, dict, list, tuple} for kind in types):
+    if not types <= _KNOWN:
         values = [value if value is None else _plain(name, value) for value in values]
         types = set(map(type, values)) - {type(None)}
     if types == {list, tuple}:
@@ -130,17 +132,13 @@ def _plain(name: str, value: Any) -> Any:
         return str(value)
     if hasattr(value, "item") and hasattr(value, "dtype") and not hasattr(value, "__len__"):
         return value.item()
-    for kind in (bool, int, float, str, bytes, datetime.datetime, datetime.date, datetime.time, datetime.timedelta):
+    kinds: tuple[Any, ...] = (int, float, str, bytes, decimal.Decimal, dict, list, tuple)
+    for kind in kinds:
         if isinstance(value, kind):
-            return value if type(value) in _LEFT_TO_POLARS or type(value) is int else _as(kind, value)
-    for kind in (decimal.Decimal, dict, list, tuple):
-        if isinstance(value, kind):
-            return value if type(value) is kind else kind(value)
+            return value if type(value) in _KNOWN else kind(value)
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
+        return value
     raise Mismatch(name, None, f"a {type(value).__name__}", "something that a column can hold")
-
-
-def _as(kind: type, value: Any) -> Any:
-    return kind(value) if kind in {int, float, str, bytes} else value
 
 
 def _of_type(kind: type) -> str:

@@ -45,7 +45,7 @@ class Fitting:
         columns = []
         for name in names:
             values = [row.get(name) for row in rows]
-            columns.append(column(name, values) if schema is None else _fitted(name, values, schema[name]))
+            columns.append(column(name, values) if schema is None else self._fitted(name, values, schema[name]))
         return self._learned(pl.DataFrame(columns))
 
     def of_table(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -63,6 +63,25 @@ class Fitting:
             pl.DataFrame([fit(frame[name], dtype, exact=not self._fixed) for name, dtype in schema.items()])
         )
 
+    def _fitted(self, name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
+        """Return a column of Python values in a type."""
+        try:
+            return self._fit(column(name, values), dtype)
+        except Exception as error:
+            for index, value in enumerate(values):
+                try:
+                    self._fit(column(name, [value]), dtype)
+                except Mismatch as alone:
+                    raise Mismatch(alone.column, index, alone.found, alone.wanted) from error
+                except Exception:  # noqa: BLE001  # whatever it is, this value is the one to name
+                    raise Mismatch(name, index, f"{value!r:.60}", str(dtype)) from error
+            raise
+
+    def _fit(self, series: pl.Series, dtype: pl.DataType) -> pl.Series:
+        """Convert what must not be guessed at only to a schema given in advance; a whole number may be a float."""
+        whole = series.dtype.is_integer() and dtype.is_float()
+        return fit(series, dtype, exact=not (self._fixed or whole))
+
     def _learned(self, frame: pl.DataFrame) -> pl.DataFrame:
         if not self._fixed:
             self.schema = dict(frame.schema)
@@ -75,20 +94,6 @@ def _refuse_new_keys(rows: Sequence[dict[str, Any]], schema: Schema) -> None:
         index, row = next((index, row) for index, row in enumerate(rows) if row.keys() & new)
         name = next(key for key in row if key in new)
         raise Mismatch(str(name), index, str(column("", [row[name]]).dtype), MISSING)
-
-
-def _fitted(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
-    """Return a column of Python values in a type."""
-    try:
-        return fit(column(name, values), dtype, exact=False)
-    except Exception as error:
-        for index, value in enumerate(values):
-            try:
-                fit(column(name, [value]), dtype, exact=False)
-            except Exception as alone:  # noqa: BLE001  # whatever it is, this value is the one to name
-                found = alone.found if isinstance(alone, Mismatch) else f"{value!r}"
-                raise Mismatch(name, index, found, str(dtype)) from error
-        raise
 
 
 def common(schemas: Iterable[Schema]) -> Schema:

@@ -56,7 +56,7 @@ def blocks(frame: pl.LazyFrame, start: int, stop: int | None, batch_size: int) -
         end = start + rows
         for part in frame.slice(start, rows).collect_batches(chunk_size=block, maintain_order=True):
             if part.height:
-                width = max(1, part.estimated_size() // part.height)
+                width = max(1, int(part.estimated_size()) // part.height)
                 start += part.height
                 yield part
         if start < end:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
 
@@ -12,13 +13,13 @@ from batchkit.frames.columns import frame_of_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 Table = pl.DataFrame
 """Several rows of columns, in memory."""
 
 
-class Rows:
+class Rows(Sequence[Any]):
     """Consecutive rows of a frame: a sequence of dicts; slicing copies nothing.
 
     Dicts are made from whole columns: a fifth of what `DataFrame.to_dicts` costs.
@@ -57,7 +58,7 @@ def shaped(items: Sequence[Any], batch_format: str | None) -> Any:
     frame = getattr(items, "frame", None)
     if frame is None:
         if not all(isinstance(item, dict) for item in items):
-            raise UsageError(f"batch_format is {batch_format!r}, which needs rows, and the items are no dicts; leave it out")
+            raise UsageError(f"batch_format={batch_format!r} needs rows, and the items are no dicts; leave it out")
         frame = frame_of_rows(list(items))
     return frame.to_arrow() if batch_format == "arrow" else frame
 
@@ -87,9 +88,9 @@ def table_of(value: Any) -> Table:
     return value if isinstance(value, pl.DataFrame) else pl.DataFrame(value)
 
 
-def joined(tables: Sequence[Table]) -> Table:
-    """Return tables as one. Nulls take the type that values have in another; raises a polars error where types differ."""
-    return tables[0] if len(tables) == 1 else pl.concat(tables, how="vertical_relaxed")
+def joined(tables: Sequence[Table]) -> Table | None:
+    """Return tables as one, `None` for none; nulls take the type that values have in another."""
+    return pl.concat(tables, how="vertical_relaxed") if tables else None
 
 
 def gathered(tables: Iterable[Table], rows: int, size: int) -> Iterator[Table]:

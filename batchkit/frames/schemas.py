@@ -56,7 +56,9 @@ def parse(schema: Mapping[str, Any] | str) -> Schema:
 def _dtype(kind: Any) -> pl.DataType:
     if not isinstance(kind, str):
         kind = _TYPES.get(kind, kind) if isinstance(kind, type) else kind
-        return pl.Schema({"": kind})[""] if isinstance(kind, pl.DataType) else pl.DataFrame(schema={"": kind}).schema[""]
+        return (
+            pl.Schema({"": kind})[""] if isinstance(kind, pl.DataType) else pl.DataFrame(schema={"": kind}).schema[""]
+        )
     text = kind.strip().lower()
     if text.startswith("list[") and text.endswith("]"):
         return pl.List(_dtype(kind.strip()[5:-1]))
@@ -79,7 +81,7 @@ def unify(column: str, known: Any, found: Any) -> Any:
 
     Nulls go with everything; fields that structs lack are null; decimals keep the greater scale if it is the known one.
     """
-    if known == found or found == pl.Null:
+    if found in (known, pl.Null):
         return known
     if known == pl.Null:
         return found
@@ -118,6 +120,8 @@ def fit(series: pl.Series, dtype: Any, *, exact: bool) -> pl.Series:
 def _converted(series: pl.Series, dtype: Any) -> pl.Series:
     """Return a column converted without loss."""
     found = series.dtype
+    if found == pl.String and dtype != pl.String:  # an empty field of CSV
+        series = series.replace("", None)
     if found == pl.String and isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
         return series.str.strptime(dtype, strict=True)
     if found == pl.String and dtype == pl.Boolean:

@@ -157,7 +157,9 @@ def _checked(cursor: Cursor) -> Cursor:
             return json.loads(json.dumps(cursor, allow_nan=False))
     except (TypeError, ValueError):
         pass
-    raise SourceError(f"the source's cursor {cursor!r:.80} is no JSON value; yield a number, a string or a list of them")
+    raise SourceError(
+        f"the source's cursor {cursor!r:.80} is no JSON value; yield a number, a string or a list of them"
+    )
 
 
 def _as_json(value: Any) -> str:

@@ -9,14 +9,15 @@ import os
 from typing import Any
 
 from batchkit.errors import UsageError
-from batchkit.model import Batch, Cursor, Span, Verdict
-from batchkit.readers.listing import Listing, bytes_of, sizes_of
+from batchkit.readers.listing import Listing
 from batchkit.readers.paths import stem
 from batchkit.readers.splitting import Splitter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from batchkit.model import Batch, Cursor, Span, Verdict
 
 MAX_ITEM_BYTES = 64 << 20
 
@@ -136,16 +137,3 @@ def at_least_one(max_item_bytes: int) -> int:
     if max_item_bytes < 1:
         raise UsageError(f"max_item_bytes is {max_item_bytes}; give at least 1")
     return max_item_bytes
-
-
-def share_done(identity: Any, fingerprint: Any, plan: list[Span], cursors: list[Cursor]) -> float | None:
-    """Return the share of a plan that is done, from what a job's manifest says of its input; `None` if unknown."""
-    if identity.get("kind") not in KINDS or fingerprint is None or any(span.stop is None for span in plan):
-        return None
-    sizes = sizes_of([facts["path"] for facts in fingerprint], [facts["size"] for facts in fingerprint])
-    spans = [Span(span.start, cursor) for span, cursor in zip(plan, cursors, strict=True)]
-    total = [bytes_of(span, sizes) for span in plan]
-    done = [bytes_of(span, sizes) for span in spans]
-    if None in total or None in done or not (whole := sum(size or 0 for size in total)):
-        return None
-    return sum(size or 0 for size in done) / whole

@@ -73,12 +73,15 @@ class ParquetReader:
 
     def whole(self) -> Span:
         """Return the span of all rows there are now."""
-        return Span([0, 0], [len(self._files) - 1, self._files[-1].rows])
+        return Span([0, 0], self._end())
+
+    def _end(self) -> list[int]:
+        return [len(self._files) - 1, self._files[-1].rows]
 
     def read(self, span: Span, batch_size: int) -> Iterator[Batch]:
         """Go to the span's start by the footers and yield its batches."""
         first, offset = span.start
-        last, end = self.whole().stop if span.stop is None else span.stop
+        last, end = self._end() if span.stop is None else span.stop
         for index in range(first, last + 1):
             start = offset if index == first else 0
             stop = end if index == last else self._files[index].rows
@@ -125,7 +128,7 @@ class ParquetReader:
     def extent(self, span: Span) -> int:
         """Return the number of rows of a span."""
         first, start = span.start
-        last, stop = self.whole().stop if span.stop is None else span.stop
+        last, stop = self._end() if span.stop is None else span.stop
         if last >= len(self._files):
             raise IndexError(last)
         return sum(each.rows for each in self._files[first:last]) - int(start) + int(stop)

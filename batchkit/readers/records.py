@@ -52,6 +52,6 @@ class Records(Sequence[Any]):
     @property
     def frame(self) -> Any:
         """The rows as a polars frame of strings, without those that could not be read."""
-        from batchkit.frames import frame_of_strings  # noqa: PLC0415  # polars takes its time to load
+        from batchkit.frames.rows import frame_of_strings  # noqa: PLC0415  # polars takes its time to load
 
         return frame_of_strings(self.columns, [row for row in self.values if row is not None])

@@ -64,9 +64,7 @@ class FileOutput:
         """Return the files that hold the first `frozen` shards."""
         return [self.path] if frozen else []
 
-    def publish(
-        self, marks: Sequence[Any], log: PublishLog, keep_going: Callable[[], bool], *, replace: bool
-    ) -> bool:
+    def publish(self, marks: Sequence[Any], log: PublishLog, keep_going: Callable[[], bool], *, replace: bool) -> bool:
         """Join the parts and rename; goes on where an earlier attempt ended."""
         done = log.done()
         if done is not None and done["shards"] == len(marks):

@@ -1,8 +1,8 @@
 """The parts directory of an output: results so far, and whose they are.
 
-    results.jsonl.parts/owner      JSON: {"format": 1, "job": "<uuid>", "state": "<directory>"}
-    results.jsonl.parts/00000      the part of shard 0, and so on
-    results.jsonl.parts/joined     what becomes the output, until renamed
+results.jsonl.parts/owner      JSON: {"format": 1, "job": "<uuid>", "state": "<directory>"}
+results.jsonl.parts/00000      the part of shard 0, and so on
+results.jsonl.parts/joined     what becomes the output, until renamed
 """
 
 from __future__ import annotations

@@ -53,27 +53,27 @@ class SpoolWriter:
             self._fitting.learn(schema)
 
     def write(self, results: Sequence[Any]) -> None:
-        """Append the results as a frame; a result of several rows is as many results."""
-        for frame in self._frames(results):
-            if frame.height:
-                self._part.append(arrow.encode(frame))
-
-    def _frames(self, results: Sequence[Any]) -> list[Table]:
+        """Append the results as a frame; of a result that is a table, each row is one."""
         whole = getattr(results, "frame", results)
-        if is_table(whole):
-            return [self._of_table(table_of(whole), None)]
+        table = self._of_table(table_of(whole), None) if is_table(whole) else self._of_list(results)
+        if table is not None:
+            self._part.append(arrow.encode(table))
+
+    def _of_list(self, results: Sequence[Any]) -> Table | None:
         there = [(index, result) for index, result in enumerate(results) if result is not None]
         if any(is_table(result) for _, result in there):
             tables = [self._of_result(index, result) for index, result in there]
-            return [joined(tables)]
-        return [self._of_rows([index for index, _ in there], [as_row(result) for _, result in there])]
+            return joined([table for table in tables if table is not None])
+        return self._of_rows([index for index, _ in there], [as_row(result) for _, result in there])
 
-    def _of_result(self, index: int, result: Any) -> Table:
+    def _of_result(self, index: int, result: Any) -> Table | None:
         if is_table(result):
             return self._of_table(table_of(result), index)
         return self._of_rows([index], [as_row(result)])
 
-    def _of_rows(self, indexes: Sequence[int], rows: Sequence[dict[str, Any]]) -> Table:
+    def _of_rows(self, indexes: Sequence[int], rows: Sequence[dict[str, Any]]) -> Table | None:
+        if not rows:
+            return None
         try:
             return self._fitting.of_rows(rows)
         except Mismatch as error:
@@ -81,13 +81,28 @@ class SpoolWriter:
         except Exception as error:  # whatever polars makes of a value
             raise result_error(indexes[0] if len(indexes) == 1 else None, error) from error
 
-    def _of_table(self, table: Table, index: int | None) -> Table:
+    def _of_table(self, table: Table, index: int | None) -> Table | None:
+        if not table.height:
+            return None
         try:
             return self._fitting.of_table(table)
         except Mismatch as error:
             raise self._refusal(error, index) from error
         except Exception as error:  # as above
-            raise result_error(index, error) from error
+            raise result_error(self._first_to_fail(table) if index is None else index, error) from error
+
+    def _first_to_fail(self, table: Table) -> int:
+        """Return the index of the first row that does not fit."""
+        low, high = 0, table.height  # the first `low` rows fit, the first `high` do not
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                self._fitting.of_table(table.head(middle))
+            except Exception:  # noqa: BLE001  # as above
+                high = middle
+            else:
+                low = middle
+        return high - 1
 
     def _refusal(self, error: Mismatch, index: int | None) -> ResultError:
         name = error.column
