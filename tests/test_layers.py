@@ -42,8 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "readers.base": WORDS,
     "readers.blocks": {*WORDS, "readers.base"},
     "readers.splitting": {*WORDS, "readers.base", "readers.blocks"},
-    "readers.inflating": set(),
-    "readers.archive_index": {*WORDS, "readers.inflating"},
+    "readers.archive_index": WORDS,
+    "readers.inflating": {"readers.archive_index"},
     "readers.archives": {*WORDS, "compression", "readers.archive_index", "readers.blocks", "readers.inflating"},
     "readers.paths": {*WORDS, "compression"},
     "readers.listing": {

@@ -16,11 +16,10 @@ import json
 import time
 import zlib
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchkit import files
 from batchkit.errors import StorageError
-from batchkit.readers.inflating import Point
 
 FORMAT = 1
 SPACING = 4 << 20
@@ -30,6 +29,21 @@ SAVE_SECONDS = 2.0
 """Seconds between two savings while reading: what has to be unpacked again after a crash."""
 
 _NEWEST = 8
+
+
+class Point(NamedTuple):
+    """A place between two deflate blocks of a gzip file.
+
+    at: unpacked bytes before it. taken: compressed bytes before it; of the last of them, the upper `bits` bits come
+    behind it. crc, length: checksum and number of the member's bytes so far. window: the at most 32 KiB before it.
+    """
+
+    at: int
+    taken: int
+    bits: int
+    crc: int
+    length: int
+    window: bytes
 
 
 class ArchiveIndex:
@@ -71,7 +85,7 @@ class ArchiveIndex:
 
     def due(self, at: int) -> bool:
         """Tell whether a point at this offset is wanted."""
-        return at >= (self._points[-1].at if self._points else 0) + SPACING
+        return at // SPACING > (self._points[-1].at // SPACING if self._points else 0)
 
     def add(self, point: Point) -> None:
         """Keep a point behind all others, and fewer of the old ones."""

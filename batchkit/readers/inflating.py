@@ -12,7 +12,8 @@ import ctypes
 import sys
 import zlib
 from functools import cache
-from typing import NamedTuple
+
+from batchkit.readers.archive_index import Point
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,21 +25,6 @@ _NO_FLUSH, _BLOCK = 0, 5
 _GZIP, _RAW = 16 + zlib.MAX_WBITS, -zlib.MAX_WBITS
 _TRAILER = 8
 _NAMES = ("libz.1.dylib", "libz.dylib") if sys.platform == "darwin" else ("libz.so.1", "libz.so")
-
-
-class Point(NamedTuple):
-    """A place between two deflate blocks of a gzip file.
-
-    at: unpacked bytes before it. taken: compressed bytes before it; of the last of them, the upper `bits` bits come
-    behind it. crc, length: checksum and number of the member's bytes so far. window: the at most 32 KiB before it.
-    """
-
-    at: int
-    taken: int
-    bits: int
-    crc: int
-    length: int
-    window: bytes
 
 
 class _Stream(ctypes.Structure):

@@ -185,7 +185,7 @@ class LineBatch(Batch):
     tail: the last at most `BLOCK` bytes of the file up to the end of the batch.
     """
 
-    __slots__ = ("_before", "_raw", "_splitter", "tail")
+    __slots__ = ("_before", "_raw", "_splitter", "_unread", "tail")
 
     def __init__(  # noqa: PLR0913, PLR0917  # made per batch: keywords cost 0.3 µs
         self,
@@ -203,7 +203,7 @@ class LineBatch(Batch):
         unread: what the only line is, if it is no item whatever its bytes; `raw` may be its last ones only.
         plain: whether the lines are known to be items as they are.
         """
-        self._splitter, self._raw, self._before = splitter, raw, before
+        self._splitter, self._raw, self._before, self._unread = splitter, raw, before, unread
         self.start = [index, offset]
         self.stop = [index, offset + (len(raw) if unread is None else unread.length)]
         self.tail = raw[-BLOCK:] if len(raw) >= BLOCK else (before + raw)[-BLOCK:]
@@ -244,7 +244,7 @@ class LineBatch(Batch):
         file, offset = self.start
         if index >= len(self.items):
             return list(self.stop)
-        if self.stop[1] - offset != len(self._raw):  # a giant: of its bytes only the last were kept
+        if self._unread is not None:  # of its bytes perhaps only the last were kept
             return list(self.start)
         return [file, offset + self._splitter.place(self._raw, index, first=offset == 0)]
 
