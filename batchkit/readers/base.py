@@ -24,6 +24,9 @@ class Reader(Protocol):
     restartable: whether the same reader can be read from any cursor again; else `read` may be called once.
     durable: whether the source outlives the process, so that a job over it is worth keeping.
     files: the files it reads, which no output may be; none for a source in memory.
+
+    A reader may also have `keep_in(directory: str)`: keep what helps to resume in this directory of the job. It is
+    called before `check` and `read`, and what is kept is a cache: it may be lost or removed at any time.
     """
 
     name: str
@@ -51,7 +54,8 @@ class Reader(Protocol):
     def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:
         """Tell whether the source is the one `fingerprint` was taken of and `cursor` was reached in.
 
-        proof: of what was consumed before `cursor`; `None` if nothing was. Costs O(1) in the number of items.
+        proof: of what was consumed before `cursor`; `None` if nothing was. Costs O(1) in the number of items, where the
+        source can be entered anywhere; else a verdict of `same` says in its `why` what it took.
         """
 
     def extent(self, span: Span) -> int | None:
