@@ -17,6 +17,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+from batchkit.readers.blocks import READ_SIZE
 from batchkit.readers.records import Records
 from batchkit.readers.splitting import BOM, Splitter, Unread, decode, pass_giant, too_long
 
@@ -47,33 +48,52 @@ class CsvSplitter(Splitter):
 
     def _blocks(self, source: Blocks) -> Iterator[tuple[list[str], bytes, Unread | None]]:
         """Yield `(records, bytes, None)` per block, and `([], last bytes, what it was)` for a line that is none."""
-        held: list[bytes] = []  # begins with a record, and holds no whole one
+        held: list[bytes] = []  # a line that goes on
         size = 0
-        quotes: int | None = None  # so many of them are held, if a quoted field goes on behind a line end
-        while block := source.read():
-            if quotes is not None:
-                if not _closes(block, quotes):
-                    quotes += block.count(b'"')
-                    held.append(block)
-                    size += len(block)
-                    if size <= self.limit:
-                        continue
-                    line, _, block = b"".join(held).partition(b"\n")
-                    held, size = [], 0
-                    yield [decode(line)], line + b"\n", None
-            else:
-                while size + len(block) > self.limit + len(BOM) + len(b"\r\n") and b"\n" not in block:
-                    tail, length, block = pass_giant([*held, block], source, b"\n")
-                    held, size = [], 0
-                    yield [], tail, too_long(length)
-            data = b"".join((*held, block))
-            records, end = self.split(data)
-            if end:
-                yield records, data[:end], None
-            held, size = [data[end:]], len(data) - end
-            quotes = held[0].count(b'"') if b"\n" in held[0] else None
+        again = _Again(source)
+        while block := again.read():
+            while size + len(block) > self.limit + len(BOM) + len(b"\r\n") and b"\n" not in block:
+                tail, length, block = pass_giant([*held, block], again.read, b"\n")
+                held, size = [], 0
+                yield [], tail, too_long(length)
+            held.append(block)
+            size += len(block)
+            if b"\n" in block:
+                data = b"".join(held)
+                records, end = self.split(data)
+                if end:
+                    yield records, data[:end], None
+                rest = data[end:]
+                if b"\n" in rest:
+                    yield self._finished(rest, again)
+                    rest = b""
+                held, size = [rest], len(rest)
         for records, data in self._pieces(b"".join(held)):
             yield records, data, None
+
+    def _finished(self, begun: bytes, again: _Again) -> tuple[list[str], bytes, None]:
+        """Read on where a quoted field goes on behind a line end: the record, or its first line if it does not end."""
+        held, size, quotes = [begun], len(begun), begun.count(b'"')
+        closed = False
+        while not closed and size <= self.limit:
+            block = again.read()
+            end = _end_of_record(block, quotes)
+            closed = end > 0 or (not block and quotes % 2 == 0)
+            if end:
+                again.give_back(block[end:])
+                block = block[:end]
+            held.append(block)
+            size += len(block)
+            quotes += block.count(b'"')
+            if not block:
+                break
+        data = b"".join(held)
+        record = data.removesuffix(b"\n")
+        if not closed or len(record) > self.limit:
+            record, _, rest = data.partition(b"\n")
+            again.give_back(rest)
+            data = record + b"\n"
+        return [decode(record)], data, None
 
     def _pieces(self, data: bytes) -> Iterator[tuple[list[str], bytes]]:
         """Yield the records of bytes that nothing follows; a line that opens a quote for good is one by itself."""
@@ -194,6 +214,31 @@ class CsvSplitter(Splitter):
         return len(raw)
 
 
+class _Again:
+    """The blocks of a source, some of which are read twice."""
+
+    def __init__(self, source: Blocks) -> None:
+        self._source = source
+        self._back: list[tuple[bytes, int]] = []
+        self._ended = False
+
+    def read(self) -> bytes:
+        """Return the next block; what was given back comes in small ones, too."""
+        while self._back:
+            data, at = self._back.pop()
+            block = data[at : at + READ_SIZE]
+            if block:
+                self._back.append((data, at + len(block)))
+                return block
+        block = b"" if self._ended else self._source.read()
+        self._ended = not block
+        return block
+
+    def give_back(self, data: bytes) -> None:
+        """Let `data`, which was read last, be read again."""
+        self._back.append((data, 0))
+
+
 def _is_utf8(raw: bytes) -> bool:
     try:
         raw.decode()
@@ -202,12 +247,16 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _closes(block: bytes, quotes: int) -> bool:
-    """Tell whether a record ends within a block: at a line end with an even number of quotes before it."""
+def _end_of_record(block: bytes, quotes: int) -> int:
+    """Return where a record ends within a block, behind a line end with an even number of quotes before it; else 0."""
+    if b'"' not in block:
+        return block.find(b"\n") + 1 if quotes % 2 == 0 else 0
     at = 0
     while (end := block.find(b"\n", at) + 1) > 0:
         quotes += block.count(b'"', at, end)
         if quotes % 2 == 0:
-            return True
-        at = end
-    return False
+            return end
+        at = block.find(b'"', end)  # nothing changes before the next quote
+        if at < 0:
+            return 0
+    return 0
