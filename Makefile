@@ -27,6 +27,7 @@ soak: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/parquet.py
 
 $(VENV)/run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

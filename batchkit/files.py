@@ -102,7 +102,7 @@ class AppendFile:
             kernel.ftruncate(self.fd, length)
         os.lseek(self.fd, length, os.SEEK_SET)
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | memoryview) -> None:
         """Write all of `data` at the end; in the page cache on return."""
         try:
             written = kernel.write(self.fd, data)

@@ -195,10 +195,8 @@ class TestUnreadableRows:
         monkeypatch.setattr(blocks, "READ_SIZE", block)
         reader = reader_of('a,b\n1,2\n"x,3\n4,5\n6,7')
         assert [row and row["a"] for row in rows_of(reader)] == ["1", None, "4", "6"]
-        assert reasons_of(reader) == ["a quote is opened and not closed before the end of the file"]
-        assert reasons_of(reader_of('a,b\n1,2\n3,"4')) == [
-            "a quote is opened and not closed before the end of the file"
-        ]
+        assert "a quote is opened and not closed" in reasons_of(reader)[0]
+        assert len(reasons_of(reader_of('a,b\n1,2\n3,"4'))) == 1
 
     @pytest.mark.parametrize("block", [50, 64 << 10])
     def test_a_quote_that_is_not_closed_within_the_limit_costs_its_line(
@@ -210,7 +208,8 @@ class TestUnreadableRows:
         reader = reader_of(f'a,b\n"open,0\n{rows}"end",1\n', max_item_bytes=1000)
         found = rows_of(reader)
         assert found == [None, *({"a": str(number), "b": "x"} for number in range(40_000)), {"a": "end", "b": "1"}]
-        assert reasons_of(reader) == ["a quote is opened and not closed within 1,000 bytes"]
+        (why,) = reasons_of(reader)
+        assert "not closed within 1,000 bytes" in why
 
     def test_a_line_that_is_too_long_is_one_item(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without quotes a giant line ends at its line end."""
@@ -333,14 +332,13 @@ def test_whatever_the_bytes_are_reading_goes_on_at_every_row(
         assert not found or found[-1].stop == [0, len(raw)]
         for earlier, later in pairwise(found):
             assert earlier.stop == later.start
-        if limit > len(raw):  # how far a quote is looked for depends on where blocks end, by a block
-            patch.setattr(blocks, "READ_SIZE", 1 << 16)
-            assert rows_of(reader) == rows
-            done = 0
-            for batch in found:
-                for index in range(len(batch.items) + 1):
-                    assert rows_of(reader, batch.coordinate(index)) == rows[done + index :]
-                done += len(batch.items)
+        patch.setattr(blocks, "READ_SIZE", 1 << 16)
+        assert rows_of(reader) == rows
+        done = 0
+        for batch in found:
+            for index in range(len(batch.items) + 1):
+                assert rows_of(reader, batch.coordinate(index)) == rows[done + index :]
+            done += len(batch.items)
 
 
 def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:

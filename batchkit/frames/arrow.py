@@ -8,24 +8,39 @@ from __future__ import annotations
 
 import io
 import struct
+from contextlib import contextmanager
 
 import polars as pl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LENGTH = struct.Struct("<Q")
 MARK = _LENGTH.size
 """Bytes of a length."""
 
 
-def encode(frame: pl.DataFrame) -> bytes:
-    """Return a frame as bytes."""
-    stream = io.BytesIO(_LENGTH.pack(0))
-    stream.seek(0, io.SEEK_END)
-    frame.write_ipc_stream(stream)
-    length = _LENGTH.pack(stream.tell() - _LENGTH.size)
-    stream.write(length)
-    stream.seek(0)
-    stream.write(length)
-    return stream.getvalue()
+class Encoder:
+    """Makes frames into bytes, in one buffer that it keeps: a new one for each frame would cost more than copying."""
+
+    def __init__(self) -> None:
+        """Begin with an empty buffer."""
+        self._buffer = io.BytesIO()
+
+    @contextmanager
+    def encoded(self, frame: pl.DataFrame) -> Iterator[memoryview]:
+        """Give a frame as bytes, which are gone when the block ends."""
+        buffer = self._buffer
+        buffer.seek(MARK)
+        frame.write_ipc_stream(buffer)
+        length = _LENGTH.pack(buffer.tell() - MARK)
+        buffer.write(length)
+        stop = buffer.tell()
+        buffer.seek(0)
+        buffer.write(length)
+        with buffer.getbuffer() as whole, whole[:stop] as data:
+            yield data
 
 
 def length_of(mark: bytes) -> int:

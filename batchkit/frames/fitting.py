@@ -28,13 +28,19 @@ class Fitting:
 
     def __init__(self, schema: Schema | None) -> None:
         """Begin with a schema that is fixed in advance, or with `None`."""
-        self.schema = schema
         self._fixed = schema is not None
+        self._keep(schema)
+
+    def _keep(self, schema: Schema | None) -> None:
+        """Keep a schema, and its parts: comparing those of a frame with them costs a tenth of comparing schemas."""
+        self.schema = schema
+        self._names = None if schema is None else list(schema)
+        self._types = None if schema is None else list(schema.values())
 
     def learn(self, schema: Schema) -> None:
         """Take over what the output holds already."""
         if not self._fixed:
-            self.schema = schema
+            self._keep(schema)
 
     def of_rows(self, rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
         """Return dicts as a frame of the schema; a missing key is null. Raises `Mismatch`."""
@@ -50,8 +56,10 @@ class Fitting:
 
     def of_table(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame in the schema: its columns in that order, its types as they must be. Raises `Mismatch`."""
+        if self._names == frame.columns and self._types == frame.dtypes:
+            return frame
         schema = self.schema
-        if schema is None or schema == frame.schema:
+        if schema is None:
             return self._learned(frame)
         for name in frame.columns:
             if name not in schema:
@@ -83,8 +91,7 @@ class Fitting:
         return fit(series, dtype, exact=not (self._fixed or whole))
 
     def _learned(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if not self._fixed:
-            self.schema = dict(frame.schema)
+        self.learn(dict(frame.schema))
         return frame
 
 

@@ -42,25 +42,32 @@ def schema_of(path: str) -> dict[str, pl.DataType]:
     return dict(pl.read_parquet_schema(path))
 
 
-def blocks(frame: pl.LazyFrame, start: int, stop: int | None, batch_size: int) -> Iterator[pl.DataFrame]:
+def blocks(frame: pl.LazyFrame, start: int, stop: int, batch_size: int) -> Iterator[pl.DataFrame]:
     """Yield the rows `[start, stop)` in blocks of whole batches; the next blocks are read meanwhile.
 
     Row groups before `start` are skipped. In memory are a block or two and what polars reads ahead: row groups, but of
-    no more rows than `STRETCH` bytes hold.
+    no more rows than `STRETCH` bytes hold. Before a place that cannot be read, blocks get smaller, so that all rows up
+    to there come first; then raises what polars raised.
     """
     width = None
-    while stop is None or start < stop:
-        block = _whole(PROBE if width is None else BLOCK // width, batch_size)
-        rows = block if width is None else _whole(STRETCH // width, block)
-        rows = rows if stop is None else min(rows, stop - start)
-        end = start + rows
-        for part in frame.slice(start, rows).collect_batches(chunk_size=block, maintain_order=True):
-            if part.height:
-                width = max(1, int(part.estimated_size()) // part.height)
-                start += part.height
-                yield part
-        if start < end:
-            break
+    careful: int | None = None
+    while start < stop:
+        block = careful or _whole(PROBE if width is None else BLOCK // width, batch_size)
+        rows = block if careful or width is None else _whole(STRETCH // width, block)
+        end = min(stop, start + rows)
+        try:
+            for part in frame.slice(start, end - start).collect_batches(chunk_size=block, maintain_order=True):
+                if part.height:
+                    width = max(1, int(part.estimated_size()) // part.height)
+                    start += part.height
+                    yield part
+        except ERRORS:
+            careful = batch_size if careful is None else careful // 8
+            if not careful:
+                raise
+        else:
+            if start < end:
+                break
 
 
 def frames(path: str) -> Iterator[pl.DataFrame]:

@@ -25,7 +25,8 @@ class Reader(Protocol):
     durable: whether the source outlives the process, so that a job over it is worth keeping.
     files: the files it reads, which no output may be; none for a source in memory.
 
-    It may have `keep_in(directory)`, called before `check`: keep what helps to resume in this directory of the job.
+    A reader may also have `keep_in(directory: str)`: keep what helps to resume in this directory of the job. It is
+    called before `check` and `read`, and what is kept is a cache: it may be lost or removed at any time.
     """
 
     name: str
@@ -53,9 +54,8 @@ class Reader(Protocol):
     def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:
         """Tell whether the source is the one `fingerprint` was taken of and `cursor` was reached in.
 
-        "same" with a `why` tells people something, such as what getting to the cursor will cost.
-
-        proof: of what was consumed before `cursor`; `None` if nothing was. Costs O(1) in the number of items.
+        proof: of what was consumed before `cursor`; `None` if nothing was. Costs O(1) in the number of items, where the
+        source can be entered anywhere; else a verdict of `same` says in its `why` what it took.
         """
 
     def extent(self, span: Span) -> int | None:

@@ -88,9 +88,9 @@ class ParquetReader:
             foot_crc = foot(self._files[index].path)
             for block in self._blocks(index, start, stop, batch_size):
                 for at in range(0, block.height, batch_size):
-                    rows = block.slice(at, batch_size)
-                    yield RowBatch(Rows(rows), index, start, foot_crc)
-                    start += rows.height
+                    rows = Rows(block.slice(at, batch_size))
+                    yield RowBatch(rows, index, start, foot_crc)
+                    start += len(rows)
 
     def _blocks(self, index: int, start: int, stop: int, batch_size: int) -> Iterator[Table]:
         path = self._files[index].path

@@ -5,16 +5,19 @@ runs up to the next line with an odd number of quotes. Every other line is a rec
 from its beginning on, and reading can go on at any record. Counting quotes is one pass over blocks that have any.
 
 What malformed quotes do: a quote in the middle of a field that does not begin with one is a character like any other.
-A quote that is opened and not closed, before the end or within the limit, costs the line that opens it, as an
-unreadable item; reading goes on with the next line.
+A quote that is opened and not closed, before the end of the file or within the limit for an item, costs the line that
+opens it, as an unreadable item; reading goes on with the next line. So a record over several lines that is longer than
+the limit is not one item but as many as it has lines: whether it is one record or a stray quote, nobody can tell.
 """
 
 from __future__ import annotations
 
 import csv
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+from batchkit.readers.blocks import READ_SIZE
 from batchkit.readers.records import Records
 from batchkit.readers.splitting import BOM, Splitter, Unread, decode, pass_giant, too_long
 
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
 
     from batchkit.readers.blocks import Blocks
 
-UNCLOSED = "a quote is opened and not closed"
 _MARK = "\ufeff"
 _BLANK = ("", "\r")
 
@@ -46,44 +48,62 @@ class CsvSplitter(Splitter):
 
     def _blocks(self, source: Blocks) -> Iterator[tuple[list[str], bytes, Unread | None]]:
         """Yield `(records, bytes, None)` per block, and `([], last bytes, what it was)` for a line that is none."""
-        held: list[bytes] = []  # begins with a record, and holds no whole one
+        held: list[bytes] = []  # a line that goes on
         size = 0
-        quotes: int | None = None  # so many of them are held, if a quoted field goes on behind a line end
-        while block := source.read():
-            if quotes is not None:
-                if not _closes(block, quotes):
-                    quotes += block.count(b'"')
-                    held.append(block)
-                    size += len(block)
-                    if size <= self.limit:
-                        continue
-                    line, _, block = b"".join(held).partition(b"\n")
-                    held, size = [], 0
-                    yield [], line + b"\n", Unread(len(line) + 1, f"{UNCLOSED} within {self.limit:,} bytes")
-            else:
-                while size + len(block) > self.limit + len(BOM) + len(b"\r\n") and b"\n" not in block:
-                    tail, length, block = pass_giant([*held, block], source, b"\n")
-                    held, size = [], 0
-                    yield [], tail, too_long(length)
-            data = b"".join((*held, block))
-            records, end = self.split(data)
-            if end:
-                yield records, data[:end], None
-            held, size = [data[end:]], len(data) - end
-            quotes = held[0].count(b'"') if b"\n" in held[0] else None
-        yield from self._rest(b"".join(held))
+        again = _Again(source)
+        while block := again.read():
+            while size + len(block) > self.limit + len(BOM) + len(b"\r\n") and b"\n" not in block:
+                tail, length, block = pass_giant([*held, block], again.read, b"\n")
+                held, size = [], 0
+                yield [], tail, too_long(length)
+            held.append(block)
+            size += len(block)
+            if b"\n" in block:
+                data = b"".join(held)
+                records, end = self.split(data)
+                if end:
+                    yield records, data[:end], None
+                rest = data[end:]
+                if b"\n" in rest:
+                    yield self._finished(rest, again)
+                    rest = b""
+                held, size = [rest], len(rest)
+        for records, data in self._pieces(b"".join(held)):
+            yield records, data, None
 
-    def _rest(self, data: bytes) -> Iterator[tuple[list[str], bytes, Unread | None]]:
-        """Yield what the file ends with: a record without line end, or lines behind a quote that is never closed."""
+    def _finished(self, begun: bytes, again: _Again) -> tuple[list[str], bytes, None]:
+        """Read on where a quoted field goes on behind a line end: the record, or its first line if it does not end."""
+        held, size, quotes = [begun], len(begun), begun.count(b'"')
+        closed = False
+        while not closed and size <= self.limit:
+            block = again.read()
+            end = _end_of_record(block, quotes)
+            closed = end > 0 or (not block and quotes % 2 == 0)
+            if end:
+                again.give_back(block[end:])
+                block = block[:end]
+            held.append(block)
+            size += len(block)
+            quotes += block.count(b'"')
+            if not block:
+                break
+        data = b"".join(held)
+        record = data.removesuffix(b"\n")
+        if not closed or len(record) > self.limit:
+            record, _, rest = data.partition(b"\n")
+            again.give_back(rest)
+            data = record + b"\n"
+        return [decode(record)], data, None
+
+    def _pieces(self, data: bytes) -> Iterator[tuple[list[str], bytes]]:
+        """Yield the records of bytes that nothing follows; a line that opens a quote for good is one by itself."""
         while data:
             records, end = self.split(data if data.endswith(b"\n") else data + b"\n")
-            if end:
-                yield records, data[:end], None
-                data = data[end:]
-                continue
-            line, ending, data = data.partition(b"\n")
-            line += ending
-            yield [], line, Unread(len(line), f"{UNCLOSED} before the end of the file")
+            if not end:
+                line, _, _ = data.partition(b"\n")
+                records, end = [decode(line)], len(line) + 1
+            yield records, data[:end]
+            data = data[end:]
 
     def split(self, data: bytes) -> tuple[list[str], int]:
         """Return the whole records at the beginning of `data`, and where they end."""
@@ -100,18 +120,24 @@ class CsvSplitter(Splitter):
 
     def _join(self, lines: list[str]) -> tuple[list[str], int]:
         """Return the records that lines make up, and how many lines those are."""
-        odd = iter([at for at, line in enumerate(lines) if line.count('"') & 1])
+        odd = [at for at, line in enumerate(lines) if line.count('"') & 1]
         records: list[str] = []
-        done = 0
-        for at in odd:
-            if self._opens(lines[at].removeprefix(_MARK)):
+        done = next_odd = 0
+        while next_odd < len(odd):
+            at = odd[next_odd]
+            next_odd += 1
+            if not self._opens(lines[at].removeprefix(_MARK)):
+                continue
+            if next_odd == len(odd):
+                return records + lines[done:at], at
+            close = odd[next_odd] + 1
+            record = "\n".join(lines[at:close])
+            if len(record.encode("utf-8", "surrogateescape")) <= self.limit:
                 records += lines[done:at]
-                close = next(odd, None)
-                if close is None:
-                    return records, at
-                records.append("\n".join(lines[at : close + 1]))
-                done = close + 1
-        return (records + lines[done:], len(lines)) if done else (lines, len(lines))
+                records.append(record)
+                done = close
+                next_odd += 1
+        return (records + lines[done:] if done else lines), len(lines)
 
     def _opens(self, line: str) -> bool:
         """Tell whether a line ends within a quoted field, which takes the next line in."""
@@ -173,13 +199,12 @@ class CsvSplitter(Splitter):
             if "new-line character" in str(error):
                 return "a line end or carriage return stands outside of quotes"
             return f"not valid CSV: {error}"
-        return UNCLOSED
+        return f"a quote is opened and not closed within {self.limit:,} bytes or before the end of the file"
 
     def place(self, raw: bytes, index: int, *, first: bool) -> int:
         """Return where in `raw` the item at `index` begins; `first`: whether `raw` begins the file."""
         at = 0
-        records, _ = self.split(raw if raw.endswith(b"\n") else raw + b"\n")
-        for record in records:
+        for record in chain.from_iterable(records for records, _ in self._pieces(raw)):
             text = record.removeprefix(_MARK) if first and at == 0 else record
             if text not in _BLANK:
                 if index == 0:
@@ -187,6 +212,31 @@ class CsvSplitter(Splitter):
                 index -= 1
             at += len(record.encode("utf-8", "surrogateescape")) + 1
         return len(raw)
+
+
+class _Again:
+    """The blocks of a source, some of which are read twice."""
+
+    def __init__(self, source: Blocks) -> None:
+        self._source = source
+        self._back: list[tuple[bytes, int]] = []
+        self._ended = False
+
+    def read(self) -> bytes:
+        """Return the next block; what was given back comes in small ones, too."""
+        while self._back:
+            data, at = self._back.pop()
+            block = data[at : at + READ_SIZE]
+            if block:
+                self._back.append((data, at + len(block)))
+                return block
+        block = b"" if self._ended else self._source.read()
+        self._ended = not block
+        return block
+
+    def give_back(self, data: bytes) -> None:
+        """Let `data`, which was read last, be read again."""
+        self._back.append((data, 0))
 
 
 def _is_utf8(raw: bytes) -> bool:
@@ -197,12 +247,16 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _closes(block: bytes, quotes: int) -> bool:
-    """Tell whether a record ends within a block: at a line end with an even number of quotes before it."""
+def _end_of_record(block: bytes, quotes: int) -> int:
+    """Return where a record ends within a block, behind a line end with an even number of quotes before it; else 0."""
+    if b'"' not in block:
+        return block.find(b"\n") + 1 if quotes % 2 == 0 else 0
     at = 0
     while (end := block.find(b"\n", at) + 1) > 0:
         quotes += block.count(b'"', at, end)
         if quotes % 2 == 0:
-            return True
-        at = end
-    return False
+            return end
+        at = block.find(b'"', end)  # nothing changes before the next quote
+        if at < 0:
+            return 0
+    return 0

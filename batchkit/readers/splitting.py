@@ -15,7 +15,7 @@ from batchkit.model import Batch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from batchkit.readers.blocks import Blocks
 
@@ -120,7 +120,7 @@ class Splitter:
         size = 0
         while block := source.read():
             while size + len(block) > bound and not end_of_last(held, block, delimiter):
-                tail, length, block = pass_giant([*held, block], source, delimiter)
+                tail, length, block = pass_giant([*held, block], source.read, delimiter)
                 held, size = [], 0
                 yield [], tail, too_long(length)
             end = end_of_last(held, block, delimiter)
@@ -274,12 +274,12 @@ def end_of_last(held: list[bytes], block: bytes, delimiter: bytes) -> int:
     return at + len(delimiter) - len(earlier) if at >= 0 else 0
 
 
-def pass_giant(held: list[bytes], source: Blocks, delimiter: bytes) -> tuple[bytes, int, bytes]:
+def pass_giant(held: list[bytes], read: Callable[[], bytes], delimiter: bytes) -> tuple[bytes, int, bytes]:
     """Read past a line that is too long to keep: its last bytes, its length, and what was read behind it."""
     tail = b"".join(held)
     length = len(tail)
     keep = len(delimiter) - 1
-    while block := source.read():
+    while block := read():
         earlier = tail[len(tail) - keep :]
         at = (earlier + block).find(delimiter)
         end = at + len(delimiter) - len(earlier) if at >= 0 else len(block)

@@ -59,7 +59,7 @@ class Part:
         self._file.sync(found=True)
         files.sync_directory(os.path.dirname(self.path))
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | memoryview) -> None:
         """Write the bytes of a batch."""
         assert self._file is not None, "open() comes first"
         self._crc = crc32(data, self._crc)

@@ -38,6 +38,7 @@ class SpoolWriter:
         """
         self._part = Part(path)
         self._fitting = Fitting(schema)
+        self._encoder = arrow.Encoder()
         self._known = known
         self.mark = self._part.mark
 
@@ -57,7 +58,8 @@ class SpoolWriter:
         whole = getattr(results, "frame", results)
         table = self._of_table(table_of(whole), None) if is_table(whole) else self._of_list(results)
         if table is not None:
-            self._part.append(arrow.encode(table))
+            with self._encoder.encoded(table) as data:
+                self._part.append(data)
 
     def _of_list(self, results: Sequence[Any]) -> Table | None:
         there = [(index, result) for index, result in enumerate(results) if result is not None]
