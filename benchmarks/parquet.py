@@ -1,4 +1,4 @@
-"""What do checkpoints cost over Parquet? Bare polars and pyarrow loops against batchkit with a commit after every batch.
+"""What do checkpoints cost over Parquet? Bare polars and pyarrow loops against batchkit with a commit a batch.
 
 Prints, from whole processes in alternating runs: time and its ratio to the better bare loop that yields the same kind
 of batch, without and with Parquet output, peak memory, and the time to the first batch of a resumed job. `--rows` for a

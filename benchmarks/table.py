@@ -1,4 +1,4 @@
-"""Make or compare the tables of the benchmarks, in a process of its own: `table.py make FILE ROWS`, `table.py same A B`.
+"""Make or compare tables, in a process of its own: `table.py make FILE ROWS`, `table.py same FILE FILE`.
 
 A child's peak memory, as the kernel counts it, begins with that of its parent, so the parent loads no polars.
 """

@@ -24,7 +24,8 @@ from batchkit.compression import CompressionFault, Decompressor, compress, decom
 from batchkit.errors import SourceError, UsageError
 from batchkit.model import Batch, Span
 from batchkit.readers import archive_index, blocks, inflating, listing
-from batchkit.readers.lines import LineReader, share_done
+from batchkit.readers.lines import LineReader
+from batchkit.readers.share import share_done
 from tests.kernels import Failing, installed
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ class TestSeveralFiles:
             Path("plain.txt").write_text("x\n")
             reader = LineReader(sources)
             plan = [reader.whole()]
-            assert share_done(reader.identity(), reader.fingerprint(), plan, [[0, 4]]) is None
+            assert share_done(reader.fingerprint(), plan, [[0, 4]]) is None
 
     def test_a_job_is_named_without_the_suffix(self) -> None:
         """`items.txt.gz` and `items.txt` are the same list for the default name."""

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from batchkit.errors import UsageError
-from batchkit.frames.columns import frame_of_rows
+from batchkit.frames.columns import Mismatch, frame_of_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Rows(Sequence[Any]):
     __slots__ = ("_height", "frame")
 
     def __init__(self, frame: pl.DataFrame) -> None:
-        """Keep the frame, and its height: it is asked for several times a batch, and asking polars costs a microsecond."""
+        """Keep the frame, and its height: it is asked for often, and asking polars costs a microsecond."""
         self.frame = frame
         self._height = frame.height
 
@@ -60,8 +60,20 @@ def shaped(items: Sequence[Any], batch_format: str | None) -> Any:
     if frame is None:
         if not all(isinstance(item, dict) for item in items):
             raise UsageError(f"batch_format={batch_format!r} needs rows, and the items are no dicts; leave it out")
-        frame = frame_of_rows(list(items))
-    return frame.to_arrow() if batch_format == "arrow" else frame
+        try:
+            frame = frame_of_rows(list(items))
+        except Mismatch as error:
+            raise UsageError(
+                f"the items are no table: '{error.column}' is {error.found} and {error.wanted}; give batch_format=dicts"
+            ) from error
+    return _as_arrow(frame) if batch_format == "arrow" else frame
+
+
+def _as_arrow(frame: pl.DataFrame) -> Any:
+    try:
+        return frame.to_arrow()
+    except ModuleNotFoundError as error:
+        raise UsageError("batch_format='arrow' needs pyarrow; run: pip install 'batchkit[arrow]'") from error
 
 
 def frame_of_strings(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> pl.DataFrame:
