@@ -1,0 +1,75 @@
+"""The examples of the README do what it says."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import batchkit
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def example(word: str) -> str:
+    """Return the Python example that holds a word."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    [block] = [block for block in blocks if word in block]
+    return str(block)
+
+
+@pytest.fixture
+def shop(workdir: Path) -> Path:
+    """Return a shop with 2,500 orders whose ids have gaps."""
+    with sqlite3.connect(workdir / "shop.db") as shop:
+        shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT, total REAL)")
+        rows = [(3 * number + 1, f"customer {number}", number / 4) for number in range(2500)]
+        shop.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
+    return workdir / "shop.db"
+
+
+def run_example() -> dict[str, Any]:
+    """Run the example of a source of one's own; return what it defines."""
+    names: dict[str, Any] = {}
+    exec(example("class Orders"), names)  # noqa: S102  # the README's own
+    return names
+
+
+def test_the_example_of_keyset_pagination_adds_only_new_orders(shop: Path) -> None:
+    """The first run takes all orders, the next one only those that came since, in the same file."""
+    run_example()
+    first = pl.read_parquet("invoices.parquet")
+    assert first["order"].to_list() == [3 * number + 1 for number in range(2500)]
+    assert first["text"][2] == "customer 2 owes 0.50"
+    with sqlite3.connect(shop) as connection:
+        connection.execute("INSERT INTO orders VALUES (100000, 'late', 1.0)")
+    names = run_example()
+    assert pl.read_parquet("invoices.parquet").rows() == [*first.rows(), (100000, "late owes 1.00")]
+    assert names["batchkit"].Job("orders-invoice").status().done == 2501
+
+
+@pytest.mark.usefixtures("shop")
+def test_the_example_of_keyset_pagination_goes_on_at_its_cursor() -> None:
+    """Stopped anywhere, it reads no order twice and leaves none out."""
+    names = run_example()
+    read: list[int] = []
+
+    class Orders(names["Orders"]):  # type: ignore[misc,name-defined]
+        def read(self, cursor: Any) -> Any:
+            for key, item in super().read(cursor):
+                read.append(key)
+                yield key, item
+
+    done = 0
+    while done < 2500:
+        result = batchkit.process(
+            Orders(), names["invoice"], job="again", output="again.parquet", batch_size=70, max_items=333
+        )
+        assert result.done == min(2500, done + 333)
+        done = result.done
+    assert pl.read_parquet("again.parquet").equals(pl.read_parquet("invoices.parquet"))
+    assert len(read) < 2500 + 8 * 70, "at most the batch at the cursor is read again"
