@@ -89,6 +89,8 @@ class Result(NamedTuple):
         return f"{name}paused, {self.reason}: {items} ({speed}), {self._left()}; run the same command again to go on"
 
     def _left(self) -> str:
+        if self.left == 0:
+            return "the output is still to be written"
         if self.total is not None:
             return f"{self.total - self.done:,} left"
         if self.share is None:

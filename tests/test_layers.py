@@ -35,8 +35,9 @@ ALLOWED: dict[str, set[str]] = {
     "frames.schemas": {*WORDS, "frames.columns"},
     "frames.fitting": {*WORDS, "frames.columns", "frames.schemas"},
     "frames.arrow": set(),
-    "frames.parquet": WORDS,
-    "frames.queries": set(),
+    "frames.aside": set(),
+    "frames.parquet": {*WORDS, "frames.aside"},
+    "frames.queries": {"frames.parquet"},
     # edges: words, drivers, and the same side; readers and writers never each other
     "readers": set(),
     "readers.base": WORDS,

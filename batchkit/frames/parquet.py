@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import polars as pl
 from polars.io.plugins import register_io_source
+
+from batchkit.frames.aside import aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,11 +59,10 @@ def blocks(frame: pl.LazyFrame, start: int, stop: int, batch_size: int) -> Itera
         rows = block if careful or width is None else _whole(STRETCH // width, block)
         end = min(stop, start + rows)
         try:
-            for part in frame.slice(start, end - start).collect_batches(chunk_size=block, maintain_order=True):
-                if part.height:
-                    width = max(1, int(part.estimated_size()) // part.height)
-                    start += part.height
-                    yield part
+            for part in streamed(frame.slice(start, end - start), block):
+                width = max(1, int(part.estimated_size()) // part.height)
+                start += part.height
+                yield part
         except ERRORS:
             careful = batch_size if careful is None else careful // 8
             if not careful:
@@ -68,6 +70,14 @@ def blocks(frame: pl.LazyFrame, start: int, stop: int, batch_size: int) -> Itera
         else:
             if start < end:
                 break
+
+
+def streamed(query: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
+    """Run a query as a stream and yield its result in blocks of so many rows, in order."""
+    batches = query.collect_batches(chunk_size=rows, maintain_order=True)
+    while (block := aside(partial(next, batches, None))) is not None:
+        if block.height:
+            yield block
 
 
 def frames(path: str) -> Iterator[pl.DataFrame]:
@@ -105,4 +115,5 @@ def write(frames: Iterator[pl.DataFrame], schema: dict[str, pl.DataType], file: 
         pl.DataFrame().write_parquet(file)
         return
     lazy = register_io_source(source, schema=schema)
-    lazy.sink_parquet(file, row_group_size=group, compression="zstd", compression_level=1, maintain_order=True)
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "row_group_size": group}
+    aside(lambda: lazy.sink_parquet(file, maintain_order=True, **options))

@@ -6,6 +6,8 @@ from typing import Any
 
 import polars as pl
 
+from batchkit.frames.parquet import streamed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +26,7 @@ def is_query(value: Any) -> bool:
 def rows_from(query: Query, start: int, stop: int | None, batch_size: int) -> Iterator[pl.DataFrame]:
     """Run a query and yield its rows `[start, stop)` in blocks of whole batches."""
     block = max(1, _ROWS // batch_size) * batch_size
-    part = query.slice(start, None if stop is None else stop - start)
-    return (frame for frame in part.collect_batches(chunk_size=block, maintain_order=True) if frame.height)
+    return streamed(query.slice(start, None if stop is None else stop - start), block)
 
 
 def row_and_next(query: Query, index: int) -> list[dict[str, Any]]:

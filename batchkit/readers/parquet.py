@@ -182,8 +182,12 @@ def _matches(pattern: str) -> list[tuple[str, str]]:
             root = os.path.dirname(root)
         paths = glob.glob(pattern, recursive=True)
     files = sorted(path for path in paths if not os.path.isdir(path))
+    if not files and os.path.isdir(pattern):
+        raise UsageError(
+            f"there is no .parquet file in '{pattern}'; give other files as '{os.path.join(pattern, '*')}'"
+        )
     if not files:
-        raise UsageError(f"no Parquet file matches '{pattern}'")
+        raise UsageError(f"no file matches '{pattern}'")
     return [(path, root) for path in files]
 
 
