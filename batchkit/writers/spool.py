@@ -22,7 +22,7 @@ from batchkit.writers.values import as_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from batchkit.frames.rows import Table
     from batchkit.frames.schemas import Schema
@@ -135,7 +135,7 @@ def last_schema(path: str, length: int) -> Schema | None:
         return arrow.schema_of(read(length - arrow.MARK - size, size))
 
 
-def frames(path: str, length: int) -> Iterator[Table]:
+def frames(path: str, length: int) -> Generator[Table]:
     """Yield the frames in the first `length` bytes of a part."""
     at = 0
     with _reading(path) as read:
