@@ -43,11 +43,11 @@ def in_child(do: Callable[[], object]) -> int:
 
 
 class Nursery:
-    """A process that has loaded batchkit and polars and never used them, so that its pools of threads are not there yet.
+    """A process that has loaded batchkit and polars and never used them, so that it has no pools of threads yet.
 
     Its children may use polars: they make pools of their own. (The threads that loading it starts hold no locks while
-    they wait, and the allocator's are made for forks.) A child costs a fork and the start of these threads, 10 ms, where
-    a new interpreter takes half a second.
+    they wait, and the allocator's are made for forks.) A child costs a fork and the start of these threads, 10 ms; a
+    new interpreter would take half a second.
     """
 
     def __init__(self) -> None:

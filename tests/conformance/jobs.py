@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import batchkit
@@ -13,6 +12,8 @@ from tests.conformance.writers import NAMED
 from tests.kernels import CHANGING, Hooked, Killing, installed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from batchkit.files import Kernel
     from tests.children import Nursery
 
