@@ -32,11 +32,15 @@ _LEFT_TO_POLARS = {
 _KNOWN = {*_LEFT_TO_POLARS, int, dict, list, tuple}
 
 
+NO_COLUMN = ""
+"""What is `wanted` in the place of what no column can hold."""
+
+
 class Mismatch(Exception):
     """A value that does not fit its column.
 
     column: its name, dotted for fields inside of it. index: of the row, `None`: of no single one.
-    found, wanted: names of types.
+    found, wanted: names of types, or `NO_COLUMN`.
     """
 
     def __init__(self, column: str, index: int | None, found: str, wanted: str) -> None:
@@ -60,7 +64,12 @@ def frame_of_rows(rows: Sequence[dict[str, Any]], names: Iterable[str] | None = 
     """Return dicts as a frame; a missing key is null. names: the columns; `None`: all keys, as they come up."""
     if names is None:
         names = dict.fromkeys(chain.from_iterable(rows))
-    return pl.DataFrame([column(name, [row.get(name) for row in rows]) for name in names])
+    return frame_of_columns([column(name, [row.get(name) for row in rows]) for name in names])
+
+
+def frame_of_columns(columns: Iterable[pl.Series]) -> pl.DataFrame:
+    """Return columns as a frame; a list of them would get other names for empty ones."""
+    return pl.DataFrame({column.name: column for column in columns})
 
 
 def _first_to_fail(name: str, values: Sequence[Any]) -> int | None:
@@ -138,7 +147,7 @@ def _plain(name: str, value: Any) -> Any:
             return value if type(value) in _KNOWN else kind(value)
     if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
         return value
-    raise Mismatch(name, None, f"a {type(value).__name__}", "something that a column can hold")
+    raise Mismatch(name, None, f"a {type(value).__name__}", NO_COLUMN)
 
 
 def _of_type(kind: type) -> str:

@@ -148,5 +148,12 @@ def _cast(series: pl.Series, dtype: Any) -> pl.Series:
     return series.cast(dtype, strict=True)
 
 
+def hollow(dtype: Any) -> bool:
+    """Tell whether a type has a struct without fields somewhere, which Parquet files cannot have."""
+    if isinstance(dtype, pl.Struct):
+        return not dtype.fields or any(hollow(field.dtype) for field in dtype.fields)
+    return isinstance(dtype, pl.List | pl.Array) and hollow(dtype.inner)
+
+
 def _holds_struct(dtype: Any) -> bool:
     return isinstance(dtype, pl.Struct) or (isinstance(dtype, pl.List) and _holds_struct(dtype.inner))

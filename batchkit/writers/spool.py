@@ -13,7 +13,7 @@ from typing import Any
 from batchkit import files
 from batchkit.errors import DamageError
 from batchkit.frames import arrow
-from batchkit.frames.columns import Mismatch
+from batchkit.frames.columns import NO_COLUMN, Mismatch
 from batchkit.frames.fitting import MISSING, Fitting
 from batchkit.frames.rows import is_table, joined, table_of
 from batchkit.writers.base import ResultError, result_error
@@ -108,6 +108,9 @@ class SpoolWriter:
 
     def _refusal(self, error: Mismatch, index: int | None) -> ResultError:
         name = error.column
+        if error.wanted == NO_COLUMN:
+            where = f"its column '{name}' is {error.found}" if name else f"it is {error.found}"
+            return ResultError(index, f"{where}, which a Parquet file cannot hold")
         if MISSING not in {error.found, error.wanted}:
             what = f"its column '{name}' is {error.found} here and {error.wanted} before"
         else:
