@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import datetime
+import decimal
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -81,3 +82,51 @@ class TestRefusals:
         """Polars would call it column_0."""
         run([{"": 1, "b": 2}, {"": 3}])
         assert found() == [{"": 1, "b": 2}, {"": 3, "b": None}]
+
+    @pytest.mark.parametrize(
+        ("value", "what"),
+        [
+            (decimal.Decimal("NaN"), "the decimal NaN"),
+            (decimal.Decimal("-Infinity"), "the decimal -Infinity"),
+            (datetime.time(1, 2, tzinfo=datetime.UTC), "a time with a zone"),
+            ({1, 2}, "a set"),
+            (object(), "a object"),
+            ([{1}], "a set"),
+        ],
+        ids=str,
+    )
+    def test_a_value_that_no_column_holds_is_refused(self, value: Any, what: str) -> None:
+        """Polars would panic about some, and drop a part of others; the results before it are kept."""
+        error = refused([{"a": None}, {"a": None}, {"a": value}], batch_size=2)
+        assert f"is {what}, which a Parquet file cannot hold" in str(error)
+        assert kept() == [{"a": None}, {"a": None}]
+
+    @pytest.mark.parametrize(
+        "series",
+        [
+            pl.Series("a", [object()], dtype=pl.Object),
+            pl.Series("a", [[]], dtype=pl.Array(pl.Int8, 0)),
+            pl.Series("a", [{}]),
+        ],
+        ids=lambda series: str(series.dtype),
+    )
+    def test_a_table_with_a_column_that_parquet_does_not_know_is_refused(self, series: pl.Series) -> None:
+        """Python objects, for one, would be stored as their addresses in memory."""
+        error = refused([{"a": None}, pl.DataFrame([series])], batch_size=1)
+        assert "which a Parquet file cannot hold" in str(error)
+        assert kept() == [{"a": None}]
+
+    def test_datetimes_with_and_without_a_zone_are_not_mixed(self) -> None:
+        """Not even within a batch, where polars would take the ones for the others."""
+        at = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+        error = refused([{"a": at.replace(tzinfo=None)}, {"a": at}])
+        assert error.item == 1
+        assert "its column 'a' is Datetime with a zone here and Datetime without one before" in str(error)
+        error = refused([{"a": at}, {"a": at.replace(tzinfo=None)}], job="other", output="other.parquet")
+        assert error.item == 1
+
+    def test_a_duration_keeps_its_microseconds_or_is_refused(self) -> None:
+        """Polars would cut one that is very long to milliseconds."""
+        run([{"a": datetime.timedelta(days=100_000_000, microseconds=1)}])
+        assert found() == [{"a": datetime.timedelta(days=100_000_000, microseconds=1)}]
+        assert refused([{"a": datetime.timedelta.max}], job="other", output="other.parquet").item == 0

@@ -29,6 +29,8 @@ _LEFT_TO_POLARS = {
 }  # fmt: skip
 """Types whose values make a column when they stand alone in it."""
 
+_CHECKED = (datetime.datetime, datetime.time, datetime.timedelta, decimal.Decimal)
+
 _KNOWN = {*_LEFT_TO_POLARS, int, dict, list, tuple}
 
 
@@ -114,11 +116,32 @@ def _typed_alike(name: str, kind: type, values: Sequence[Any]) -> tuple[pl.DataT
         return pl.Int64() if small else None, values
     if kind is dict:
         return _struct(name, values)
+    if issubclass(kind, _CHECKED):
+        return _of_time_or_decimal(name, kind, values)
     if kind in {list, tuple}:
         inner, plain = _typed(f"{name}[]", list(chain.from_iterable(value for value in values if value is not None)))
         dtype = pl.Series(plain, dtype=inner, strict=True).dtype
         items = iter(plain)
         return pl.List(dtype), [None if value is None else [next(items) for _ in value] for value in values]
+    return None, values
+
+
+def _of_time_or_decimal(name: str, kind: type, values: Sequence[Any]) -> tuple[pl.DataType | None, Sequence[Any]]:
+    """Refuse what polars would drop without a word (zones, microseconds), or panic about (NaN)."""
+    known = [value for value in values if value is not None]
+    if issubclass(kind, datetime.timedelta):
+        return pl.Duration("us"), values
+    if issubclass(kind, decimal.Decimal):
+        for value in known:
+            if not value.is_finite():
+                raise Mismatch(name, None, f"the decimal {value}", NO_COLUMN)
+    elif issubclass(kind, datetime.time):
+        if any(value.tzinfo is not None for value in known):
+            raise Mismatch(name, None, "a time with a zone", NO_COLUMN)
+    elif len({value.tzinfo is None for value in known}) > 1:
+        kinds = ["Datetime with a zone", "Datetime without one"]
+        first = known[0].tzinfo is None
+        raise Mismatch(name, None, kinds[not first], kinds[first])
     return None, values
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-import polars as pl
-
 from batchkit.frames.columns import NO_COLUMN, Mismatch, column, frame_of_columns
-from batchkit.frames.schemas import fit, hollow, unify
+from batchkit.frames.schemas import fit, unify, without_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    import polars as pl
 
     from batchkit.frames.schemas import Schema
 
@@ -94,7 +94,7 @@ class Fitting:
 
     def _learned(self, frame: pl.DataFrame) -> pl.DataFrame:
         if self._types != frame.dtypes:
-            _refuse_hollow(frame)
+            _refuse_misfits(frame)
         self.learn(dict(frame.schema))
         return frame
 
@@ -107,12 +107,13 @@ def _refuse_new_keys(rows: Sequence[dict[str, Any]], schema: Schema) -> None:
         raise Mismatch(str(name), index, str(column("", [row[name]]).dtype), MISSING)
 
 
-def _refuse_hollow(frame: pl.DataFrame) -> None:
+def _refuse_misfits(frame: pl.DataFrame) -> None:
     """Refuse at once what Parquet has no place for: polars would say so when all is done, and nothing would help."""
     for series in frame.get_columns():
-        if hollow(series.dtype):
+        what = without_place(series.dtype)
+        if what is not None:
             index = next((index for index, value in enumerate(series) if value is not None), None)
-            raise Mismatch(series.name, index, "an empty dict", NO_COLUMN)
+            raise Mismatch(series.name, index, what, NO_COLUMN)
 
 
 def common(schemas: Iterable[Schema]) -> Schema:
