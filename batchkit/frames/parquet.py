@@ -55,16 +55,17 @@ def blocks(frame: pl.LazyFrame, start: int, stop: int, batch_size: int) -> Gener
     width = None
     careful: int | None = None
     while start < stop:
-        block = careful or _whole(PROBE if width is None else BLOCK // width, batch_size)
-        rows = block if careful or width is None else _whole(STRETCH // width, block)
+        block = _whole(PROBE if width is None else BLOCK // width, batch_size)
+        rows = careful or (block if width is None else _whole(STRETCH // width, block))
         end = min(stop, start + rows)
         try:
-            for part in streamed(frame.slice(start, end - start), block):
+            for part in streamed(frame.slice(start, end - start), min(block, rows)):
                 width = max(1, int(part.estimated_size()) // part.height)
                 start += part.height
                 yield part
         except ERRORS:
-            careful = batch_size if careful is None else careful // 8
+            left = (end - start) // 2  # by halves: a query may decode a whole row group, however few rows it gives
+            careful = _whole(left, batch_size) if left >= batch_size else left
             if not careful:
                 raise
         else:
