@@ -10,12 +10,14 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LINES = 300_000
+ROWS = 1_000_000
 
 
 def kill_series(directory: Path, kills: int, seed: int) -> int:
@@ -73,3 +75,76 @@ def test_two_hundred_random_kills_cost_nothing(tmp_path: Path) -> None:
     begun = time.monotonic()
     completed = kill_series(tmp_path, kills=200, seed=2)
     sys.stdout.write(f"200 kills over {completed} jobs in {time.monotonic() - begun:.0f} s\n")
+
+
+FUNCTION = """
+import polars as pl
+
+def widened(rows):
+    return rows.with_columns(double=pl.col("id") * 2, text=pl.col("text").str.to_uppercase(), late=None)
+"""
+
+
+def run_for(directory: Path, words: list[str], seconds: float | None) -> int | None:
+    """Run the command line; kill it after so many seconds. Return its exit code, `None` if it was killed."""
+    command = [sys.executable, "-m", "batchkit", "process", *words, "-q"]
+    process = subprocess.Popen(command, cwd=directory)
+    try:
+        return process.wait(timeout=300 if seconds is None else seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return None
+
+
+def phase(directory: Path) -> str:
+    """Tell what a killed run was at."""
+    if not (directory / "out.parquet.parts").exists():
+        return "beginning"
+    return "merge" if (directory / "out.parquet.parts" / "joined").exists() else "work"
+
+
+def parquet_kill_series(directory: Path, kills: int, seed: int) -> dict[str, int]:
+    """Kill runs of Parquet jobs at random moments, `kills` times in all; return how many were in which phase."""
+    pick = random.Random(seed)
+    rows = pl.DataFrame(
+        {"id": range(ROWS), "text": [f"row {number} {number * 7919 % 104729}" for number in range(ROWS)]}
+    )
+    rows.write_parquet(directory / "in.parquet", row_group_size=70_000)
+    (directory / "widen.py").write_text(FUNCTION)
+    words = ["in.parquet", "-f", "widen.py:widened", "--batched", "-o", "out.parquet"]
+    assert run_for(directory, [*words, "-b", "20000"], None) == 0
+    expected = pl.read_parquet(directory / "out.parquet")
+    assert expected["double"].to_list() == list(range(0, 2 * ROWS, 2))
+    found = {"beginning": 0, "work": 0, "merge": 0}
+    while sum(found.values()) < kills:
+        shutil.rmtree(directory / ".batchkit", ignore_errors=True)
+        (directory / "out.parquet").unlink(missing_ok=True)
+        shutil.rmtree(directory / "out.parquet.parts", ignore_errors=True)
+        code: int | None = None
+        for attempt in range(1000):
+            size, interval = pick.choice(["999", "5000", "20000"]), pick.choice(["0", "0.05", "never"])
+            options = ["-b", size, "--sync-interval", interval]
+            ending = attempt > 12 or sum(found.values()) >= kills  # often killed while it starts, it would not end
+            code = run_for(directory, [*words, *options], None if ending else pick.uniform(0.2, 1.6))
+            if code is not None:
+                break
+            found[phase(directory)] += 1
+        assert code == 0
+        assert pl.read_parquet(directory / "out.parquet").equals(expected)
+    return found
+
+
+@pytest.mark.slow
+def test_ten_random_kills_of_a_parquet_job_cost_nothing(tmp_path: Path) -> None:
+    """A seeded sample of the series below."""
+    assert sum(parquet_kill_series(tmp_path, kills=10, seed=3).values()) >= 10
+
+
+@pytest.mark.soak
+def test_two_hundred_random_kills_of_a_parquet_job_cost_nothing(tmp_path: Path) -> None:
+    """Whatever the moment, batch size and sync interval: the same rows in the same order, from any phase."""
+    begun = time.monotonic()
+    found = parquet_kill_series(tmp_path, kills=200, seed=4)
+    sys.stdout.write(f"200 kills ({found}) in {time.monotonic() - begun:.0f} s\n")
+    assert min(found.values()) > 0

@@ -6,9 +6,10 @@ import dataclasses
 import datetime
 import decimal
 import math
+import os
 import tempfile
 import uuid
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -20,7 +21,8 @@ from tests.kernels import Unsynced, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+
+    from tests.conftest import Cli
 
 
 @pytest.fixture(autouse=True)
@@ -430,3 +432,190 @@ def test_any_rows_come_back_as_they_were_or_are_refused(rows: list[dict[str, Any
 def test_many_more_rows_come_back_as_they_were_or_are_refused(rows: list[dict[str, Any]], size: int, stop: int) -> None:
     """The same with more examples."""
     check_rows(rows, size, stop)
+
+
+FRAME = pl.DataFrame({"id": range(10), "text": [f"row {number}" for number in range(10)], "size": [0.5] * 10})
+
+
+class TestInputs:
+    """Parquet files as input: what is checked before anything is done, and what a damaged one costs."""
+
+    def test_a_file_that_was_replaced_is_another_input(self) -> None:
+        """Also by one of the same length and number of rows; exit 5."""
+        FRAME.write_parquet("in.parquet")
+        batchkit.process("in.parquet", max_items=4, output="out.parquet", progress="none")
+        FRAME.with_columns(id=pl.col("id").reverse()).write_parquet("in.parquet")
+        with pytest.raises(batchkit.InputChanged, match=r"in\.parquet"):
+            batchkit.process("in.parquet", output="out.parquet", progress="none")
+        FRAME.head(3).write_parquet("in.parquet")
+        with pytest.raises(batchkit.InputChanged):
+            batchkit.process("in.parquet", output="out.parquet", progress="none")
+
+    @pytest.mark.parametrize("done", [4, 25, None])
+    def test_a_file_behind_the_others_is_more_input_and_one_before_them_is_another(self, done: int | None) -> None:
+        """The cursor counts files in the order of their names."""
+        for name in ("b", "c"):
+            FRAME.with_columns(file=pl.lit(name)).write_parquet(f"{name}.parquet")
+        options: dict[str, Any] = {"output": "out.parquet", "progress": "none", "job": "job"}
+        batchkit.process(batchkit.parquet("*.parquet"), max_items=done, **{**options, "output": "kept/"})
+        FRAME.with_columns(file=pl.lit("d")).write_parquet("d.parquet")
+        assert batchkit.process(batchkit.parquet("*.parquet"), **{**options, "output": "kept/"}).done == 30
+        assert pl.read_parquet("kept/*.parquet")["file"].to_list() == ["b"] * 10 + ["c"] * 10 + ["d"] * 10
+        FRAME.with_columns(file=pl.lit("a")).write_parquet("a.parquet")
+        with pytest.raises(batchkit.InputChanged, match="was in the place of"):
+            batchkit.process(batchkit.parquet("*.parquet"), **{**options, "output": "kept/"})
+
+    def test_files_with_other_columns_or_types_are_refused_at_once(self) -> None:
+        """The error names the column, both types and both files."""
+        FRAME.write_parquet("a.parquet")
+        FRAME.with_columns(id=pl.col("id").cast(pl.String)).write_parquet("b.parquet")
+        with pytest.raises(batchkit.SourceError) as caught:
+            batchkit.process("*.parquet", progress="none")
+        assert str(caught.value).startswith("the column 'id' is String in 'b.parquet' and Int64 in 'a.parquet'")
+        FRAME.drop("size").write_parquet("b.parquet")
+        with pytest.raises(batchkit.SourceError, match=r"'size' is missing in 'b\.parquet'"):
+            batchkit.process("*.parquet", progress="none")
+        result = batchkit.process("*.parquet", columns=["text", "id"], output="kept/", progress="none")
+        assert result.done == 20
+
+    def test_a_column_that_is_not_there_is_wrong_usage(self) -> None:
+        """The error names those that are."""
+        FRAME.write_parquet("in.parquet")
+        with pytest.raises(batchkit.UsageError, match="has no column 'name'; it has id, text, size"):
+            batchkit.process("in.parquet", columns=["name"], progress="none")
+
+    def test_directories_named_for_values_are_columns(self) -> None:
+        """Whole numbers and dates have their types, everything else is text, and one name is null."""
+        for year, day, word in ((2025, "2025-12-31", "a%2Fb"), (2026, "2026-01-01", "__HIVE_DEFAULT_PARTITION__")):
+            path = Path(f"in/year={year}/day={day}/word={word}")
+            path.mkdir(parents=True)
+            FRAME.head(2).write_parquet(path / "part.parquet")
+        result = batchkit.process("in", output="out.parquet", batch_size=3, progress="none")
+        assert result.done == 4
+        assert pl.read_parquet_schema("out.parquet") == {
+            **FRAME.schema, "year": pl.Int64, "day": pl.Date, "word": pl.String,
+        }  # fmt: skip
+        assert [row["word"] for row in found()] == ["a/b", "a/b", None, None]
+        assert [row["day"] for row in found()][1:3] == [datetime.date(2025, 12, 31), datetime.date(2026, 1, 1)]
+
+    @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1 is how it begins" * 9, b"no table at all\n" * 99])
+    def test_a_file_that_is_no_parquet_is_refused_by_name(self, data: bytes) -> None:
+        """One line."""
+        Path("in.parquet").write_bytes(data)
+        with pytest.raises(batchkit.SourceError, match=r"cannot read 'in\.parquet' as Parquet") as caught:
+            batchkit.process("in.parquet", progress="none")
+        assert "\n" not in str(caught.value)
+
+    def test_a_truncated_file_is_refused_by_name(self) -> None:
+        """Its footer is missing."""
+        FRAME.write_parquet("in.parquet")
+        data = Path("in.parquet").read_bytes()
+        Path("in.parquet").write_bytes(data[:-20])
+        with pytest.raises(batchkit.SourceError, match=r"cannot read 'in\.parquet' as Parquet"):
+            batchkit.process("in.parquet", progress="none")
+
+    @pytest.mark.parametrize("size", [1, 7, 100, 5000])
+    def test_a_damaged_row_group_costs_only_what_comes_behind_it(self, size: int) -> None:
+        """All rows before it are committed, the error names file and row, and a mended file goes on there."""
+        rows = pl.DataFrame({"text": [f"{number * 7919 % 104729:010}" for number in range(10_000)]})
+        rows.write_parquet("in.parquet", row_group_size=1000, compression="zstd", statistics=False)
+        whole = Path("in.parquet").read_bytes()
+        facts = Path("in.parquet").stat()
+        damaged = bytearray(whole)
+        at = len(whole) * 65 // 100
+        damaged[at : at + 2000] = bytes(2000)
+        Path("in.parquet").write_bytes(damaged)
+        options: dict[str, Any] = {"output": "out.parquet", "batch_size": size, "progress": "none"}
+        with pytest.raises(batchkit.SourceError) as caught:
+            batchkit.process("in.parquet", **options)
+        assert "\n" not in str(caught.value)
+        status = batchkit.Job("in").status()
+        assert status.done == 7000
+        assert f"'in.parquet' from row {status.done + 1:,} on" in str(caught.value)
+        assert [row["text"] for row in batchkit.Job("in").results()] == rows["text"].to_list()[: status.done]
+        Path("in.parquet").write_bytes(whole)
+        os.utime("in.parquet", ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        result = batchkit.process("in.parquet", on_input_change="continue", **options)
+        assert (result.completed, result.done) == (True, 10_000)
+        assert pl.read_parquet("out.parquet").equals(rows)
+
+
+class TestCommandLine:
+    """The options for tables, as they are typed."""
+
+    @pytest.fixture(autouse=True)
+    def _inputs(self) -> None:
+        Path("cities.csv").write_text('name;people\nWien;2\n"Gr;az";\n')
+        Path("bare.csv").write_text("Wien,2\nGraz,0\n")
+        FRAME.write_parquet("in.parquet")
+        Path("functions.py").write_text(
+            "def size(rows):\n"
+            "    kind = type(rows)\n"
+            "    return [{'kind': kind.__module__.split('.')[0] + '.' + kind.__name__, 'rows': len(rows)}]\n"
+        )
+
+    def test_separator_header_and_columns_say_how_csv_is_read(self, cli: Cli) -> None:
+        """`--separator`, `--no-header`, `--columns`."""
+        ended = cli("process", "cities.csv", "--separator", ";", "--columns", "people, name", "-o", "a.jsonl")
+        assert (ended.code, Path("a.jsonl").read_text()) == (
+            0, '{"people": "2", "name": "Wien"}\n{"people": "", "name": "Gr;az"}\n',
+        )  # fmt: skip
+        ended = cli("process", "bare.csv", "--no-header", "-o", "b.jsonl")
+        assert (ended.code, Path("b.jsonl").read_text().splitlines()[0]) == (
+            0, '{"column_1": "Wien", "column_2": "2"}',
+        )  # fmt: skip
+
+    def test_formats_are_found_by_suffix_or_given_by_name(self, cli: Cli) -> None:
+        """`--input-format`, `--output-format`."""
+        os.rename("in.parquet", "in.data")
+        ended = cli("process", "in.data", "--input-format", "parquet", "--columns", "id", "-o", "out.data",
+                    "--output-format", "parquet")  # fmt: skip
+        assert (ended.code, found("out.data")) == (0, [{"id": number} for number in range(10)])
+        ended = cli("process", "cities.csv", "--input-format", "lines", "-o", "out.txt")
+        assert Path("out.txt").read_text() == Path("cities.csv").read_text()
+
+    @pytest.mark.parametrize(
+        ("words", "kind"),
+        [((), "polars.DataFrame"), (("--batch-format", "polars"), "polars.DataFrame"),
+         (("--batch-format", "dicts"), "builtins.list")],
+    )  # fmt: skip
+    def test_a_batched_function_gets_the_batch_format_asked_for(
+        self, cli: Cli, words: tuple[str, ...], kind: str
+    ) -> None:
+        """`--batch-format`, with `--batched` and batches of the size given."""
+        ended = cli(
+            "process", "in.parquet", "-f", "functions.py:size", "--batched", "-b", "4", *words, "-o", "o.parquet"
+        )
+        assert (ended.code, found("o.parquet")) == (0, [{"kind": kind, "rows": rows} for rows in (4, 4, 2)])
+
+    def test_a_schema_can_be_typed(self, cli: Cli) -> None:
+        """`--schema` reads text into types; what does not fit is exit 1, and is named."""
+        words = ("process", "cities.csv", "--separator", ";", "-o", "out.parquet")
+        ended = cli(*words, "--schema", "name=str, people=int")
+        assert (ended.code, found()) == (0, [{"name": "Wien", "people": 2}, {"name": "Gr;az", "people": None}])
+        ended = cli(*words, "--restart", "--schema", "name=date, people=int")
+        assert (ended.code, ended.err.count("\n")) == (1, 1)
+        assert "Wien" in ended.err
+        assert found()[0]["name"] == "Wien"
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("in.parquet", "--separator", ";"),
+            ("in.parquet", "--no-header"),
+            ("in.parquet", "-0"),
+            ("in.parquet", "--columns", "none"),
+            ("in.parquet", "--batch-format", "polars"),
+            ("in.parquet", "--output-format", "xml"),
+            ("in.parquet", "--schema", "id=int"),
+            ("in.parquet", "cities.csv"),
+            ("bare.csv", "--columns", "Wien,Wien"),
+            ("nowhere.parquet",),
+        ],
+        ids=" ".join,
+    )
+    def test_options_that_do_not_go_together_are_wrong_usage(self, cli: Cli, words: tuple[str, ...]) -> None:
+        """Exit 2 with one line, and nothing is begun."""
+        ended = cli("process", *words, "-o", "out.jsonl")
+        assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+        assert not list(Path(".batchkit").rglob("job.json"))
