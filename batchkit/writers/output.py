@@ -138,9 +138,12 @@ class FileOutput:
         return pieces
 
     def _pieces_joined(self, finishing: dict[str, Any]) -> list[Piece]:
-        """Return what a publication that was cut short has joined."""
+        """Return what a publication that was cut short has joined, behind what it leaves as it is."""
         joined = finishing["files"]
-        return [
+        replaced = {target for _, target, _ in joined}
+        published = finishing["done"]["files"] if finishing["done"] else []
+        left = [Piece(facts["path"], facts["size"], whole=True) for facts in published if facts["path"] not in replaced]
+        return left + [
             Piece(source if files.size(source) is not None else target, size, whole=True)
             for source, target, size in joined
         ]
