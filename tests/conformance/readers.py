@@ -153,6 +153,22 @@ def _csv_case(name: str, file: str, separator: str = ",", **options: Any) -> Rea
     return ReaderCase(name, put, lambda directory, _: _table(directory / file, **options), _texts, add)
 
 
+def _two_columns(rows: Rows) -> list[Any]:
+    return [{"note": item["note"], "id": item["id"]} for item in _texts(rows)]
+
+
+def _put_bare(directory: Path, rows: Rows) -> None:
+    _written(directory / "bare.csv", _csv(";")(rows, 0))
+
+
+def _add_bare(directory: Path, rows: Rows, more: Rows) -> None:
+    _written(directory / "bare.csv", _csv(";")(more, len(rows)), behind=True)
+
+
+def _numbered_columns(rows: Rows) -> list[Any]:
+    return [{f"column_{at}": value for at, value in enumerate(item.values(), 1)} for item in _texts(rows)]
+
+
 def _table(path: Path, **options: Any) -> Any:
     return batchkit.csv(path, separator="\t" if ".tsv" in path.name else ",", **options)
 
@@ -368,6 +384,14 @@ READERS = [
     ReaderCase("stdin", _nothing, _pipe, _plain, _nothing),
     _csv_case("csv", "items.csv"),
     _csv_case("csv-gz", "items.csv.gz"),
+    _csv_case("csv-columns", "items.csv", columns=["note", "id"])._replace(items=_two_columns),
+    ReaderCase(
+        "csv-no-header",
+        _put_bare,
+        lambda directory, _: batchkit.csv(directory / "bare.csv", separator=";", header=False),
+        _numbered_columns,
+        _add_bare,
+    ),
     _csv_case("tsv", "items.tsv", "\t"),
     _ndjson_case("ndjson", "items.jsonl"),
     _ndjson_case("ndjson-zst", "items.jsonl.zst"),

@@ -51,6 +51,8 @@ def test_a_kill_at_any_boundary_costs_nothing_and_repeats_nothing(
         job.clear()
         if not job.killed(nursery, at, torn=torn):
             break
+        seen = job.results_so_far()
+        assert seen == job.case.expected(ITEMS)[: len(seen)]
         job.run()
         job.check(ITEMS)
         at += 1
@@ -69,6 +71,9 @@ def test_a_kill_while_appended_items_are_added_costs_nothing(tmp_path: Path, nur
         if not job.killed(nursery, at):
             break
         assert job.results() in (job.case.expected(ITEMS), job.case.expected(GROWN))
+        seen = job.results_so_far()
+        assert len(job.case.expected(ITEMS)) <= len(seen)
+        assert seen == job.case.expected(GROWN)[: len(seen)]
         job.run()
         job.check(GROWN)
         at += 1
