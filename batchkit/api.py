@@ -10,12 +10,13 @@ from typing import Any
 
 from batchkit.budget import Budget, seconds_of, seconds_until, stopping_on_signals
 from batchkit.calling import check
+from batchkit.destination import Destination, leave_output, stored
 from batchkit.errors import DamageError, UsageError
 from batchkit.job import JobDirectory, Status, names
 from batchkit.progress import MODES
 from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
-from batchkit.run import Work, as_job, in_memory, output_of, sayer, stored
+from batchkit.run import Work, as_job, in_memory, sayer
 from batchkit.sources import reader_of
 
 TYPE_CHECKING = False
@@ -117,13 +118,11 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         function=function,
         batched=batched,
         batch_size=batch_size,
-        output=None if output is None else os.fspath(output),
+        destination=Destination(None if output is None else os.fspath(output), output_format, schema),
         sync_interval=seconds_of(sync_interval, "sync_interval"),
         budget=budget,
         progress=progress,
         begun=begun,
-        output_format=output_format,
-        schema=schema,
         batch_format=batch_format,
     )
     name = work.default_name() if job is None else job
@@ -224,9 +223,7 @@ class Job:
         """Remove the job and what it has not published; a published output outside of its directory stays."""
         with self._directory.locked():
             with suppress(DamageError):  # whose output it was is not known any more; the job itself can go
-                output = output_of(self._directory, self._manifest())
-                if output is not None:
-                    output.remove_parts()
+                leave_output(self._directory, self._manifest())
             self._directory.remove()
 
 

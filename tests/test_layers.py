@@ -91,6 +91,7 @@ ALLOWED: dict[str, set[str]] = {
     # rules: words and earlier rules
     "budget": WORDS,
     "calling": {*WORDS, "budget", "frames.rows"},
+    "loading": WORDS,
     # state: words, journal, the two seams
     "locks": WORDS,
     "job": {*WORDS, *BASES, "journal", "locks"},
@@ -104,18 +105,20 @@ ALLOWED: dict[str, set[str]] = {
     "result": {*WORDS, "progress"},
     "run": {
         *WORDS, *BASES, "journal", "budget", "calling", "job", "resume", "tally", "processor", "progress", "result",
-        "writers.kinds", "writers.memory", "writers.output", "writers.stdout",
+        "destination", "writers.memory", "writers.stdout",
     },
+    "destination": {*WORDS, *BASES, "job", "resume", "writers.kinds", "writers.output", "writers.stdout"},
     "sources": {
         *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",
         "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",
     },
     "api": {
-        *WORDS, *BASES, "readers.share", "budget", "calling", "job", "resume", "progress", "result", "run", "sources",
+        *WORDS, *BASES, "readers.share", "budget", "calling", "destination", "job", "resume", "progress", "result",
+        "run", "sources",
     },
     "cli.options": set(),
     "cli": {*WORDS, "", "cli.options"},
-    "cli.process": {*WORDS, "api", "calling", "result", "sources", "cli.options"},
+    "cli.process": {*WORDS, "api", "loading", "result", "sources", "cli.options"},
     "cli.jobs": {*WORDS, "api", "budget", "job", "cli.options"},
     "": {"api", "calling", "errors", "result", "sources"},
     "__main__": {"cli"},
