@@ -8,6 +8,7 @@ import sys
 from typing import Any, NamedTuple
 
 from batchkit.errors import UsageError
+from batchkit.writers.custom import OwnOutput
 from batchkit.writers.kinds import output_for, schema_names
 from batchkit.writers.stdout import StdoutOutput
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from batchkit.job import JobDirectory, Manifest
     from batchkit.resume import OpenJob
     from batchkit.writers.base import Output
+    from batchkit.writers.custom import Destination as Own
     from batchkit.writers.output import FileOutput
 
 STDOUT = "-"
@@ -26,12 +28,13 @@ STDOUT = "-"
 class Destination(NamedTuple):
     """What a run was given: output, a path, "-" for standard output, `None` for the job's own directory.
 
-    output_format, schema: see `output_for`.
+    own: an output of the user's own instead. output_format, schema: see `output_for`.
     """
 
     output: str | None
     output_format: str | None = None
     schema: Mapping[str, Any] | str | None = None
+    own: Own | None = None
 
     def path(self, job: JobDirectory) -> str:
         """Return where the results of a job stand: absolute, links resolved, "/" behind a directory; or "-"."""
@@ -45,13 +48,25 @@ class Destination(NamedTuple):
     def definition(self, job: JobDirectory) -> dict[str, Any]:
         """Return what of it defines a job. Raises `UsageError` for a schema that is none."""
         return {
-            "output": None if self.output is None else self.path(job),
+            "output": self._name(job),
             "output_format": self.output_format,
             "schema": schema_names(self.schema),
         }
 
+    def _name(self, job: JobDirectory) -> str | None:
+        if self.own is not None:
+            return type(self.own).__qualname__
+        return None if self.output is None else self.path(job)
+
+    @property
+    def kept(self) -> bool:
+        """Whether results are to be found again outside of this process without a job's directory."""
+        return self.output is not None or self.own is not None
+
     def make(self, job: JobDirectory, uuid: str) -> Output:
         """Return the output for the job with this uuid. Raises `UsageError`."""
+        if self.own is not None:
+            return OwnOutput(self.own)
         path = self.path(job)
         if path == STDOUT:
             return StdoutOutput()
@@ -60,7 +75,7 @@ class Destination(NamedTuple):
     def refuse_input(self, job: JobDirectory, sources: Sequence[str]) -> None:
         """Raise `UsageError` where an input would be written over, or what is there is no file at all."""
         path = self.path(job)
-        if path == STDOUT or not os.path.exists(path):
+        if path == STDOUT or self.own is not None or not os.path.exists(path):
             return
         if not os.path.isfile(path) and not os.path.isdir(path):
             raise UsageError(f"the output '{self.output}' is no plain file; leave out -o to print")
@@ -93,7 +108,8 @@ def stored(job: JobDirectory) -> Iterator[Any]:
         raise UsageError(f"there is no job '{job.name}' in '{job.state_dir}'")
     output = output_of(job, manifest)
     if output is None:
-        raise UsageError(f"the results of the job '{job.name}' went to standard output; they are not kept")
+        where = {STDOUT: "standard output"}.get(manifest.definition["output"], manifest.definition["output"])
+        raise UsageError(f"the results of the job '{job.name}' went to {where}; batchkit does not keep them")
     if not manifest.ready:
         return iter(())
     points = job.commits(manifest)

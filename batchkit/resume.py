@@ -121,9 +121,9 @@ def _refuse_other_definition(name: str, was: dict[str, Any], now: dict[str, Any]
 
 def _short(value: Any) -> str:
     if isinstance(value, dict) and "sources" in value:
-        plain = {"delimiter": "\n", "skip_blank": False}
-        options = [f"{key}={value[key]!r}" for key, usual in plain.items() if value[key] != usual]
-        value = " ".join([*value["sources"], *options])
+        usual = {"delimiter": "\n", "skip_blank": False, "separator": ",", "header": True, "columns": None}
+        options = [f"{key}={value[key]!r}" for key in usual if value.get(key, usual[key]) != usual[key]]
+        value = " ".join([*value["sources"], "as", value["kind"], *options])
     text = str(value)
     return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004  # one line of a terminal or two
 

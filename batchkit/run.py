@@ -56,7 +56,7 @@ class Work(NamedTuple):
 
     def default_name(self) -> str | None:
         """Return `stem-function`; `None` for a source in memory whose results stay there too."""
-        if not self.reader.durable and self.destination.output is None:
+        if not self.reader.durable and not self.destination.kept:
             return None
         parts = [self.reader.name, name_of(self.function)]
         name = re.sub(r"[^\w.-]+", "-", "-".join(part for part in parts if part)).strip("-.")
@@ -108,7 +108,7 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
     if hasattr(work.reader, "keep_in"):
         work.reader.keep_in(job.path)
     say = sayer(work.progress)
-    with work.budget.watched(), work.budget.waiting_for(pipe=not work.reader.restartable):
+    with work.budget.watched(), work.budget.waiting_for(far=work.reader.whole().stop is None):
         opened = open_job(
             job,
             reader=work.reader,

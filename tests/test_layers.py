@@ -86,6 +86,7 @@ ALLOWED: dict[str, set[str]] = {
         "writers.lines", "writers.output", "writers.parquet", "writers.rows",
     },
     "writers.memory": {*WORDS, "writers.base", "writers.values"},
+    "writers.custom": {*WORDS, "writers.base", "writers.memory"},
     "writers.stdout": {*WORDS, "writers.base", "writers.formats", "writers.memory", "writers.values"},
     "journal": WORDS,
     # rules: words and earlier rules
@@ -107,14 +108,16 @@ ALLOWED: dict[str, set[str]] = {
         *WORDS, *BASES, "journal", "budget", "calling", "job", "resume", "tally", "processor", "progress", "result",
         "destination", "writers.memory", "writers.stdout",
     },
-    "destination": {*WORDS, *BASES, "job", "resume", "writers.kinds", "writers.output", "writers.stdout"},
+    "destination": {
+        *WORDS, *BASES, "job", "resume", "writers.custom", "writers.kinds", "writers.output", "writers.stdout",
+    },
     "sources": {
         *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",
         "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",
     },
     "api": {
-        *WORDS, *BASES, "readers.share", "budget", "calling", "destination", "job", "resume", "progress", "result",
-        "run", "sources",
+        *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "job", "resume",
+        "progress", "result", "run", "sources",
     },
     "cli.options": set(),
     "cli": {*WORDS, "", "cli.options"},
