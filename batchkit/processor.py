@@ -146,13 +146,14 @@ class Processor:
         """Call, write, commit; return the number of items done. What a cut left of the batch is given back."""
         outcome = self._caller(batch, self.last.seq + 1)
         alone = None
-        try:
-            self._writer.write(outcome.results)
-        except ResultError as error:  # what comes before the result that cannot be stored is
-            item = None if error.index is None else outcome.item_of(error.index)
-            outcome = outcome.before(item or 0, error)
-            alone = item is not None
-            self._writer.write(outcome.results)
+        while True:
+            try:
+                self._writer.write(outcome.results)
+                break
+            except ResultError as error:  # what comes before the result that cannot be stored is, if it can be
+                item = None if error.index is None else outcome.item_of(error.index)
+                outcome = outcome.before(item or 0, error)
+                alone = item is not None
         count = outcome.done
         if count == len(batch.items):
             self._commit(batch, begun)

@@ -104,6 +104,18 @@ class Stingy(files.Kernel):
         return os.write(descriptor, data[:3])
 
 
+class Unsynced(files.Kernel):
+    """Never syncs: for tests of what has nothing to do with power cuts, which run many jobs."""
+
+    @staticmethod
+    def fsync(descriptor: int) -> None:  # type: ignore[override]
+        """Do nothing."""
+
+    @staticmethod
+    def fdatasync(descriptor: int) -> None:  # type: ignore[override]
+        """Do nothing."""
+
+
 class PowerCut(BaseException):
     """The machine went off."""
 

@@ -29,14 +29,20 @@ _LEFT_TO_POLARS = {
 }  # fmt: skip
 """Types whose values make a column when they stand alone in it."""
 
+_CHECKED = (datetime.datetime, datetime.time, datetime.timedelta, decimal.Decimal)
+
 _KNOWN = {*_LEFT_TO_POLARS, int, dict, list, tuple}
+
+
+NO_COLUMN = ""
+"""What is `wanted` in the place of what no column can hold."""
 
 
 class Mismatch(Exception):
     """A value that does not fit its column.
 
     column: its name, dotted for fields inside of it. index: of the row, `None`: of no single one.
-    found, wanted: names of types.
+    found, wanted: names of types, or `NO_COLUMN`.
     """
 
     def __init__(self, column: str, index: int | None, found: str, wanted: str) -> None:
@@ -60,7 +66,12 @@ def frame_of_rows(rows: Sequence[dict[str, Any]], names: Iterable[str] | None = 
     """Return dicts as a frame; a missing key is null. names: the columns; `None`: all keys, as they come up."""
     if names is None:
         names = dict.fromkeys(chain.from_iterable(rows))
-    return pl.DataFrame([column(name, [row.get(name) for row in rows]) for name in names])
+    return frame_of_columns([column(name, [row.get(name) for row in rows]) for name in names])
+
+
+def frame_of_columns(columns: Iterable[pl.Series]) -> pl.DataFrame:
+    """Return columns as a frame; a list of them would get other names for empty ones."""
+    return pl.DataFrame({column.name: column for column in columns})
 
 
 def _first_to_fail(name: str, values: Sequence[Any]) -> int | None:
@@ -105,11 +116,32 @@ def _typed_alike(name: str, kind: type, values: Sequence[Any]) -> tuple[pl.DataT
         return pl.Int64() if small else None, values
     if kind is dict:
         return _struct(name, values)
+    if issubclass(kind, _CHECKED):
+        return _of_time_or_decimal(name, kind, values)
     if kind in {list, tuple}:
         inner, plain = _typed(f"{name}[]", list(chain.from_iterable(value for value in values if value is not None)))
         dtype = pl.Series(plain, dtype=inner, strict=True).dtype
         items = iter(plain)
         return pl.List(dtype), [None if value is None else [next(items) for _ in value] for value in values]
+    return None, values
+
+
+def _of_time_or_decimal(name: str, kind: type, values: Sequence[Any]) -> tuple[pl.DataType | None, Sequence[Any]]:
+    """Refuse what polars would drop without a word (zones, microseconds), or panic about (NaN)."""
+    known = [value for value in values if value is not None]
+    if issubclass(kind, datetime.timedelta):
+        return pl.Duration("us"), values
+    if issubclass(kind, decimal.Decimal):
+        for value in known:
+            if not value.is_finite():
+                raise Mismatch(name, None, f"the decimal {value}", NO_COLUMN)
+    elif issubclass(kind, datetime.time):
+        if any(value.tzinfo is not None for value in known):
+            raise Mismatch(name, None, "a time with a zone", NO_COLUMN)
+    elif len({value.tzinfo is None for value in known}) > 1:
+        kinds = ["Datetime with a zone", "Datetime without one"]
+        first = known[0].tzinfo is None
+        raise Mismatch(name, None, kinds[not first], kinds[first])
     return None, values
 
 
@@ -138,7 +170,7 @@ def _plain(name: str, value: Any) -> Any:
             return value if type(value) in _KNOWN else kind(value)
     if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
         return value
-    raise Mismatch(name, None, f"a {type(value).__name__}", "something that a column can hold")
+    raise Mismatch(name, None, f"a {type(value).__name__}", NO_COLUMN)
 
 
 def _of_type(kind: type) -> str:

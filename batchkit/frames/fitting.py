@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-import polars as pl
-
-from batchkit.frames.columns import Mismatch, column
-from batchkit.frames.schemas import fit, unify
+from batchkit.frames.columns import NO_COLUMN, Mismatch, column, frame_of_columns
+from batchkit.frames.schemas import fit, unify, without_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    import polars as pl
 
     from batchkit.frames.schemas import Schema
 
@@ -48,11 +48,13 @@ class Fitting:
         names = dict.fromkeys(chain.from_iterable(rows)) if schema is None else schema
         if schema is not None:
             _refuse_new_keys(rows, schema)
+        elif not names:
+            raise Mismatch("", 0, "an empty row", NO_COLUMN)
         columns = []
         for name in names:
             values = [row.get(name) for row in rows]
             columns.append(column(name, values) if schema is None else self._fitted(name, values, schema[name]))
-        return self._learned(pl.DataFrame(columns))
+        return self._learned(frame_of_columns(columns))
 
     def of_table(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame in the schema: its columns in that order, its types as they must be. Raises `Mismatch`."""
@@ -68,7 +70,7 @@ class Fitting:
             if name not in frame.columns:
                 raise Mismatch(name, None, MISSING, str(dtype))
         return self._learned(
-            pl.DataFrame([fit(frame[name], dtype, exact=not self._fixed) for name, dtype in schema.items()])
+            frame_of_columns(fit(frame[name], dtype, exact=not self._fixed) for name, dtype in schema.items())
         )
 
     def _fitted(self, name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
@@ -91,6 +93,8 @@ class Fitting:
         return fit(series, dtype, exact=not (self._fixed or whole))
 
     def _learned(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if self._types != frame.dtypes:
+            _refuse_misfits(frame)
         self.learn(dict(frame.schema))
         return frame
 
@@ -101,6 +105,15 @@ def _refuse_new_keys(rows: Sequence[dict[str, Any]], schema: Schema) -> None:
         index, row = next((index, row) for index, row in enumerate(rows) if row.keys() & new)
         name = next(key for key in row if key in new)
         raise Mismatch(str(name), index, str(column("", [row[name]]).dtype), MISSING)
+
+
+def _refuse_misfits(frame: pl.DataFrame) -> None:
+    """Refuse at once what Parquet has no place for: polars would say so when all is done, and nothing would help."""
+    for series in frame.get_columns():
+        what = without_place(series.dtype)
+        if what is not None:
+            index = next((index for index, value in enumerate(series) if value is not None), None)
+            raise Mismatch(series.name, index, what, NO_COLUMN)
 
 
 def common(schemas: Iterable[Schema]) -> Schema:
@@ -118,4 +131,4 @@ def cast(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     """Return a frame whose nulls have the types of the schema."""
     if frame.schema == schema:
         return frame
-    return pl.DataFrame([fit(frame[name], dtype, exact=True) for name, dtype in schema.items()])
+    return frame_of_columns(fit(frame[name], dtype, exact=True) for name, dtype in schema.items())

@@ -12,7 +12,7 @@ from batchkit.frames.aside import aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from typing import BinaryIO
 
 MAGIC = b"PAR1"
@@ -45,7 +45,7 @@ def schema_of(path: str) -> dict[str, pl.DataType]:
     return dict(pl.read_parquet_schema(path))
 
 
-def blocks(frame: pl.LazyFrame, start: int, stop: int, batch_size: int) -> Iterator[pl.DataFrame]:
+def blocks(frame: pl.LazyFrame, start: int, stop: int, batch_size: int) -> Generator[pl.DataFrame]:
     """Yield the rows `[start, stop)` in blocks of whole batches; the next blocks are read meanwhile.
 
     Row groups before `start` are skipped. In memory are a block or two and what polars reads ahead: row groups, but of
@@ -80,7 +80,7 @@ def streamed(query: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
             yield block
 
 
-def frames(path: str) -> Iterator[pl.DataFrame]:
+def frames(path: str) -> Generator[pl.DataFrame]:
     """Yield all rows of a file, block by block."""
     return blocks(pl.scan_parquet(path, glob=False, hive_partitioning=False), 0, rows_of(path), 1)
 

@@ -81,7 +81,7 @@ def frame_of_strings(columns: Sequence[str], rows: Sequence[Sequence[str | None]
     if not rows:
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
     values = zip(*rows, strict=True)
-    return pl.DataFrame([pl.Series(name, each, dtype=pl.String) for name, each in zip(columns, values, strict=True)])
+    return pl.DataFrame({name: pl.Series(each, dtype=pl.String) for name, each in zip(columns, values, strict=True)})
 
 
 def constant(values: list[Any], index: int) -> pl.Series:

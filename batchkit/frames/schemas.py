@@ -148,5 +148,17 @@ def _cast(series: pl.Series, dtype: Any) -> pl.Series:
     return series.cast(dtype, strict=True)
 
 
+def without_place(dtype: Any) -> str | None:
+    """Return what a type has in it that Parquet files or Arrow frames have no place for; `None` if there is nothing."""
+    if isinstance(dtype, pl.Struct):
+        found = (without_place(field.dtype) for field in dtype.fields)
+        return next((what for what in found if what), None) if dtype.fields else "an empty dict"
+    if isinstance(dtype, pl.Array) and not dtype.size:
+        return "an array of no values"
+    if isinstance(dtype, pl.List | pl.Array):
+        return without_place(dtype.inner)
+    return "a Python object" if dtype == pl.Object else None
+
+
 def _holds_struct(dtype: Any) -> bool:
     return isinstance(dtype, pl.Struct) or (isinstance(dtype, pl.List) and _holds_struct(dtype.inner))

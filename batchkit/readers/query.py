@@ -71,10 +71,11 @@ class QueryReader:
             return Verdict("changed", "the query has other columns than it had")
         if proof is None:
             return Verdict("same")
-        rows = row_and_next(self._query, cursor - 1)
-        if not rows or proof_of_item(rows[0]) != proof:
+        done = min(1, cursor)  # a job that is completed over no rows has none to compare
+        rows = row_and_next(self._query, cursor - done)
+        if done and (not rows or proof_of_item(rows[0]) != proof):
             return Verdict("changed", f"row {cursor - 1:,}, the last one done, is not what it was")
-        return Verdict("appended", "it gives more rows") if len(rows) > 1 else Verdict("same")
+        return Verdict("appended", "it gives more rows") if len(rows) > done else Verdict("same")
 
     def extent(self, span: Span) -> int | None:
         """Return the number of rows in a span; `None` if its end is unknown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import closing
 from typing import Any
 
 from batchkit import files
@@ -17,7 +18,7 @@ from batchkit.writers.spool import SpoolWriter, frames, last_schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from batchkit.frames.rows import Table
     from batchkit.frames.schemas import Schema
@@ -91,8 +92,17 @@ def _schema_of(pieces: Sequence[Piece]) -> Schema:
         ) from error
 
 
-def _frames_of(piece: Piece) -> Iterator[Table]:
+def _frames_of(piece: Piece) -> Generator[Table]:
     return parquet.frames(piece.path) if piece.whole else frames(piece.path, piece.length)
+
+
+def _first_of(pieces: Sequence[Piece]) -> Table | None:
+    for piece in pieces:
+        with closing(_frames_of(piece)) as each:
+            first = next(each, None)
+        if first is not None:
+            return first
+    return None
 
 
 class _Source:
@@ -105,7 +115,7 @@ class _Source:
         self._pieces, self._schema, self._joining = pieces, schema, joining
         self.stopped = False
         self.error: BatchkitError | None = None
-        first = next((frame for piece in pieces for frame in _frames_of(piece)), None)
+        first = _first_of(pieces)
         self.row_bytes = 1 if first is None else first.estimated_size() // max(1, first.height)
 
     def __iter__(self) -> Iterator[Table]:
@@ -117,11 +127,12 @@ class _Source:
 
     def _each(self) -> Iterator[Table]:
         for piece in self._pieces:
-            for frame in _frames_of(piece):
-                if not self._joining.keep_going():
-                    self.stopped = True
-                    return
-                yield cast(frame, self._schema)
+            with closing(_frames_of(piece)) as each:  # else what closing says would be lost
+                for frame in each:
+                    if not self._joining.keep_going():
+                        self.stopped = True
+                        return
+                    yield cast(frame, self._schema)
 
 
 class _Sink(io.RawIOBase):

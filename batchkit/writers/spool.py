@@ -13,7 +13,7 @@ from typing import Any
 from batchkit import files
 from batchkit.errors import DamageError
 from batchkit.frames import arrow
-from batchkit.frames.columns import Mismatch
+from batchkit.frames.columns import NO_COLUMN, Mismatch
 from batchkit.frames.fitting import MISSING, Fitting
 from batchkit.frames.rows import is_table, joined, table_of
 from batchkit.writers.base import ResultError, result_error
@@ -22,7 +22,7 @@ from batchkit.writers.values import as_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from batchkit.frames.rows import Table
     from batchkit.frames.schemas import Schema
@@ -108,6 +108,9 @@ class SpoolWriter:
 
     def _refusal(self, error: Mismatch, index: int | None) -> ResultError:
         name = error.column
+        if error.wanted == NO_COLUMN:
+            where = f"its column '{name}' is {error.found}" if name else f"it is {error.found}"
+            return ResultError(index, f"{where}, which a Parquet file cannot hold")
         if MISSING not in {error.found, error.wanted}:
             what = f"its column '{name}' is {error.found} here and {error.wanted} before"
         else:
@@ -135,7 +138,7 @@ def last_schema(path: str, length: int) -> Schema | None:
         return arrow.schema_of(read(length - arrow.MARK - size, size))
 
 
-def frames(path: str, length: int) -> Iterator[Table]:
+def frames(path: str, length: int) -> Generator[Table]:
     """Yield the frames in the first `length` bytes of a part."""
     at = 0
     with _reading(path) as read:

@@ -1,0 +1,1 @@
+"""The suites that every reader and every writer runs."""

@@ -1,0 +1,88 @@
+"""Cut the power at every boundary, with the writers of tables and archives: any disk state gives the exact output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batchkit import journal
+from tests.conformance.jobs import GROWN, ITEMS, WriterJob
+from tests.kernels import PowerCut, Recording, installed, materialize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CASES = ["parquet", "directory-parquet", "jsonl-gz"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _journals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renew journals now and then."""
+    monkeypatch.setattr(journal, "COMPACT_AT", 900)
+
+
+def cut(job: WriterJob, kernel: Recording, at: int | None) -> bool:
+    """Run until the power goes off before changing call `at`; return whether it did."""
+    kernel.cut_at = at
+    try:
+        with installed(kernel):
+            job.run()
+    except PowerCut:
+        return True
+    return False
+
+
+def check_states(job: WriterJob, kernel: Recording, seed: int, items: int = ITEMS) -> int:
+    """Resume from every state that the cut may have left; return how many there were."""
+    seen = []
+    for what, state in kernel.states(seed):
+        if state in seen:
+            continue
+        seen.append(state)
+        materialize(job.directory, state)
+        try:
+            job.run()
+            job.check(items)
+        except Exception as error:
+            raise AssertionError(f"cut before call {kernel.cut_at}, {what}: {error}") from error
+    return len(seen)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("interval", [0, None])
+def test_every_disk_state_after_a_power_cut_gives_the_exact_output(
+    tmp_path: Path, case: str, interval: float | None
+) -> None:
+    """Unsynced writes lost, torn or in zeros, unsynced names lost: the job goes on and its output is whole."""
+    job = WriterJob(tmp_path / "work", case, sync_interval=interval)
+    states = at = 0
+    while True:
+        at += 1
+        job.clear()
+        kernel = Recording(job.directory)
+        if not cut(job, kernel, at):
+            break
+        states += check_states(job, kernel, seed=at)
+    assert states > 100
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_power_cut_while_appended_items_are_added_gives_the_exact_output(tmp_path: Path, case: str) -> None:
+    """The published output, the new one with its items and more, and the rename that replaces the one by the other."""
+    job = WriterJob(tmp_path / "work", case, sync_interval=0)
+    states = at = 0
+    while True:
+        at += 1
+        job.clear()
+        kernel = Recording(job.directory)
+        assert not cut(job, kernel, None)
+        kernel.settle()
+        kernel.changes = 0
+        job.grow()
+        if not cut(job, kernel, at):
+            break
+        states += check_states(job, kernel, seed=at, items=GROWN)
+    assert states > 100
