@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from batchkit.budget import Duration
     from batchkit.job import Manifest
     from batchkit.result import Result
-    from batchkit.writers.custom import Destination as Own
+    from batchkit.writers.custom import Target
 
 STATE_DIR = ".batchkit"
 
@@ -40,7 +40,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     batch_format: str | None = None,
     input_format: str | None = None,
     columns: Sequence[str] | None = None,
-    output: str | os.PathLike[str] | Own | None = None,
+    output: str | os.PathLike[str] | Target | None = None,
     output_format: str | None = None,
     schema: Mapping[str, Any] | str | None = None,
     batch_seconds: Duration | None = 30.0,
@@ -75,7 +75,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     output: a .txt, .jsonl, .csv, .tsv (each also with .gz or .zst behind it) or .parquet file, which appears whole when
         the job is completed; a directory, with "/" at its end, keeps a file per shard; "-": standard output (at least
         once); `None`: results are kept in the job's directory, or in memory for a source in memory without `job`; an
-        object with `writer(shard)`: an output of one's own, see `writers.custom.Destination`.
+        object with `writer(shard)`: an output of one's own, see `writers.custom.Target`.
     output_format: "text", "jsonl", "csv", "tsv" or "parquet"; `None`: by the suffix, Parquet for a directory without.
     schema: columns and types of a Parquet output: a mapping of names to polars types, Python types or names, or text
         such as "id=int, tags=list[str]"; `None`: the first results decide, and one that does not fit is an error.

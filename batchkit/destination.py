@@ -8,7 +8,7 @@ import sys
 from typing import Any, NamedTuple
 
 from batchkit.errors import UsageError
-from batchkit.writers.custom import OwnOutput
+from batchkit.writers.custom import TargetOutput
 from batchkit.writers.kinds import output_for, schema_names
 from batchkit.writers.stdout import StdoutOutput
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from batchkit.job import JobDirectory, Manifest
     from batchkit.resume import OpenJob
     from batchkit.writers.base import Output
-    from batchkit.writers.custom import Destination as Own
+    from batchkit.writers.custom import Target
     from batchkit.writers.output import FileOutput
 
 STDOUT = "-"
@@ -34,7 +34,7 @@ class Destination(NamedTuple):
     output: str | None
     output_format: str | None = None
     schema: Mapping[str, Any] | str | None = None
-    own: Own | None = None
+    own: Target | None = None
 
     def path(self, job: JobDirectory) -> str:
         """Return where the results of a job stand: absolute, links resolved, "/" behind a directory; or "-"."""
@@ -66,7 +66,7 @@ class Destination(NamedTuple):
     def make(self, job: JobDirectory, uuid: str) -> Output:
         """Return the output for the job with this uuid. Raises `UsageError`."""
         if self.own is not None:
-            return OwnOutput(self.own)
+            return TargetOutput(self.own)
         path = self.path(job)
         if path == STDOUT:
             return StdoutOutput()

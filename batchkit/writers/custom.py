@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from batchkit.writers.base import PublishLog, Writer
 
 
-class Destination(Protocol):
+class Target(Protocol):
     """What an output of one's own implements; it may also have `publish()`, called when everything is stored.
 
     It may be called again after a crash, and after a later run that found more items.
@@ -27,10 +27,10 @@ class Destination(Protocol):
         """
 
 
-class OwnOutput(MemoryOutput):
+class TargetOutput(MemoryOutput):
     """Hands the results to the user's writers; what they hold is theirs to name, to read and to remove."""
 
-    def __init__(self, own: Destination) -> None:
+    def __init__(self, own: Target) -> None:
         """Write to `own`."""
         super().__init__()
         self._own = own
