@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
+import math
+import tempfile
+import uuid
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import batchkit
 from tests.kernels import Unsynced, installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -130,3 +135,298 @@ class TestRefusals:
         run([{"a": datetime.timedelta(days=100_000_000, microseconds=1)}])
         assert found() == [{"a": datetime.timedelta(days=100_000_000, microseconds=1)}]
         assert refused([{"a": datetime.timedelta.max}], job="other", output="other.parquet").item == 0
+
+
+@dataclasses.dataclass
+class City:
+    """A result that is a dataclass."""
+
+    name: str
+    people: int | None = None
+
+
+class TestSchemas:
+    """The first results decide columns and types, nulls wait for a value, and nothing is converted with a loss."""
+
+    def test_a_schema_that_changes_midway_is_one_error_and_a_mended_function_goes_on(self) -> None:
+        """The error names column, both types and the batch; what came before is kept, and nothing is done again."""
+        rows: list[Any] = [{"id": number, "size": number} for number in range(9)]
+        rows[7] = {"id": 7, "size": "large"}
+        error = refused(rows)
+        assert "its column 'size' is String here and Int64 before" in str(error)
+        assert "(batch " in str(error)
+        assert "--schema" in str(error)
+        assert (error.item, kept()) == (7, rows[:7])
+        rows[7] = {"id": 7, "size": 70}
+        assert run(rows).new == 2
+        assert found() == rows
+
+    @pytest.mark.parametrize("nulls", [1, 3, 4])
+    def test_a_column_of_nulls_waits_for_a_value(self, nulls: int) -> None:
+        """The first one decides, in the same batch or in a later one; another type is refused then."""
+        rows: list[Any] = [*[{"a": None}] * nulls, {"a": 1}, {"a": None}, {"a": "text"}]
+        error = refused(rows)
+        assert "its column 'a' is String here and Int64 before" in str(error)
+        assert error.item == len(rows) - 1
+        rows[-1] = {"a": 2}
+        run(rows)
+        assert found() == rows
+        assert pl.read_parquet_schema("out.parquet") == {"a": pl.Int64}
+
+    def test_a_column_of_nulls_to_the_end_is_a_column_of_nulls(self) -> None:
+        """And stays one when more of them come."""
+        run([{"a": None, "b": 1}] * 4)
+        run([{"a": None, "b": 1}] * 7)
+        assert found() == [{"a": None, "b": 1}] * 7
+
+    def test_a_value_may_come_after_a_column_of_nulls_was_published(self) -> None:
+        """The published file and the new results become one of the new type."""
+        run([{"a": None, "b": [None]}] * 4)
+        rows = [{"a": None, "b": [None]}] * 4 + [{"a": "x", "b": [{"c": 1}]}]
+        run(rows)
+        assert found() == rows
+
+    def test_whole_numbers_go_into_a_column_of_floats_and_not_the_other_way(self) -> None:
+        """Unless they are too large for that."""
+        run([{"a": 0.5}, {"a": 1}, {"a": None}, {"a": 2}])
+        assert [row["a"] for row in found()] == [0.5, 1.0, None, 2.0]
+        error = refused([{"a": 1}, {"a": 2}, {"a": 3}, {"a": 0.5}], job="other", output="other.parquet")
+        assert "its column 'a' is Float64 here and Int64 before" in str(error)
+        assert refused([{"a": 0.5}] * 3 + [{"a": 2**53 + 1}], job="third", output="third.parquet").item == 3
+        assert refused([{"a": 0.5}, {"a": 2**53 + 1}], job="fourth", output="fourth.parquet").item == 1
+
+    def test_a_missing_key_is_null_and_a_new_one_is_refused(self) -> None:
+        """A new column would be missing in what is stored."""
+        rows = [{"a": 1, "b": 2}, {"b": 3}, {"a": 4}, {"b": 5}]
+        run(rows)
+        assert found() == [{"a": row.get("a"), "b": row.get("b")} for row in rows]
+        error = refused([*rows, {"a": 6, "c": 7}])
+        assert "the output has no column 'c' (Int64 here); it has a, b" in str(error)
+        assert len(kept()) == 4
+
+    def test_keys_of_the_first_batch_may_come_up_one_by_one(self) -> None:
+        """All of them are columns, in the order in which they came."""
+        run([{"a": 1}, {"b": 2}, {"c": 3, "a": 4}])
+        assert pl.read_parquet("out.parquet").columns == ["a", "b", "c"]
+
+    def test_a_schema_given_in_advance_decides(self) -> None:
+        """Columns, their order and types; numbers and text are converted where nothing is lost."""
+        schema = {
+            "id": pl.Int32,
+            "price": "decimal(10,2)",
+            "day": datetime.date,
+            "tags": "list[str]",
+            "yes": bool,
+            "x": float,
+        }
+        run(
+            [
+                {"x": 1, "id": "7", "price": decimal.Decimal("1.5"), "day": "2026-03-01", "tags": [], "yes": "TRUE"},
+                {"id": 8.0, "price": None, "tags": ["a", None]},
+            ],
+            schema=schema,
+        )
+        day = datetime.date(2026, 3, 1)
+        assert found() == [
+            {"id": 7, "price": decimal.Decimal("1.50"), "day": day, "tags": [], "yes": True, "x": 1.0},
+            {"id": 8, "price": None, "day": None, "tags": ["a", None], "yes": None, "x": None},
+        ]
+        assert pl.read_parquet_schema("out.parquet")["id"] == pl.Int32
+
+    @pytest.mark.parametrize(
+        ("schema", "row"),
+        [
+            ("a=int", {"a": 1.5}),
+            ("a=int", {"a": "x"}),
+            ("a=int8", {"a": 1000}),
+            ("a=str", {"a": 1}),
+            ("a=float32", {"a": 0.1}),
+            ("a=date", {"a": "tomorrow"}),
+            ("a=bool", {"a": "yes"}),
+            ("a=decimal(5,1)", {"a": decimal.Decimal("1.25")}),
+            ("a=int", {"b": 1}),
+            ("a=list[int]", {"a": [1.5]}),
+        ],
+    )
+    def test_what_would_lose_something_in_a_given_schema_is_refused(self, schema: str, row: dict[str, Any]) -> None:
+        """One error of the item; a result that fits is stored before it."""
+        error = refused([{"a": None}, row], schema=schema)
+        assert (error.item, kept()) == (1, [{"a": None}])
+        assert "column '" in str(error)
+
+    def test_a_schema_without_any_result_is_that_of_the_file(self) -> None:
+        """An empty table with its columns."""
+        run([], schema="id=int, at=datetime[UTC]")
+        assert pl.read_parquet_schema("out.parquet") == {"id": pl.Int64, "at": pl.Datetime("us", "UTC")}
+        assert found() == []
+
+    def test_another_schema_is_another_job(self) -> None:
+        """The definition changed: exit 5."""
+        run([{"a": 1}] * 4, schema="a=int", max_items=2)
+        with pytest.raises(batchkit.DefinitionChanged):
+            run([{"a": 1}] * 4, schema="a=float")
+
+    @pytest.mark.parametrize("schema", ["a", "a=what", "=int", {"a": "what"}, {"a": 5}, "a=decimal(x)"])
+    def test_a_schema_that_is_none_is_refused_before_anything_is_done(self, schema: Any) -> None:
+        """Wrong usage, in one line."""
+        with pytest.raises(batchkit.UsageError) as caught:
+            run([{"a": 1}], schema=schema)
+        assert "\n" not in str(caught.value)
+
+
+class TestResults:
+    """What a function may return for a Parquet file."""
+
+    @pytest.mark.parametrize(
+        ("results", "rows"),
+        [
+            ([1, None, 3], [{"result": 1}, {"result": 3}]),
+            (["a", "b"], [{"result": "a"}, {"result": "b"}]),
+            ([b"\0", b"\xff"], [{"result": b"\0"}, {"result": b"\xff"}]),
+            ([(1, "a"), [2, "b"]], [{"column_1": 1, "column_2": "a"}, {"column_1": 2, "column_2": "b"}]),
+            ([City("Wien", 2), City("Graz")], [{"name": "Wien", "people": 2}, {"name": "Graz", "people": None}]),
+            ([{"in": City("Wien")}], [{"in": {"name": "Wien", "people": None}}]),
+            ([uuid.UUID(int=1)], [{"result": "00000000-0000-0000-0000-000000000001"}]),
+            ([PurePosixPath("/a")], [{"result": "/a"}]),
+            (
+                [pl.DataFrame({"a": [1, 2]}), None, pl.DataFrame({"a": []}), {"a": 3}, pl.DataFrame({"a": [4]}).lazy()],
+                [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}],
+            ),
+        ],
+    )
+    def test_a_result_is_a_row_or_a_table_of_rows(self, results: list[Any], rows: list[Any]) -> None:
+        """Dicts, dataclasses, tuples, single values, tables; stopped after the first, and in one run."""
+        run(results, max_items=1)
+        run(results, batch_size=2)
+        assert found() == rows
+        run(results, job="other", output="other.parquet")
+        assert found("other.parquet") == rows
+
+    @pytest.mark.parametrize("make", [pl.DataFrame, lambda rows: pl.DataFrame(rows).lazy(), list, iter])
+    def test_a_batched_function_returns_a_table_or_a_list(self, make: Callable[[list[Any]], Any]) -> None:
+        """With fewer rows than items, or with more, or none."""
+
+        def some(numbers: list[int]) -> Any:
+            return make([{"n": number} for number in numbers for _ in range(number % 4)])
+
+        options: dict[str, Any] = {"batched": True, "batch_size": 5, "output": "out.parquet", "job": "job"}
+        batchkit.process(range(20), some, max_items=7, **options, progress="none")
+        batchkit.process(range(20), some, **options, progress="none")
+        assert [row["n"] for row in found()] == [number for number in range(20) for _ in range(number % 4)]
+
+    def test_an_arrow_table_is_a_table(self) -> None:
+        """As a result, and as what the function is called with."""
+        arrow = pytest.importorskip("pyarrow")
+        pl.DataFrame({"a": range(10)}).write_parquet("in.parquet")
+
+        def double(table: Any) -> Any:
+            assert isinstance(table, arrow.Table)
+            return arrow.table({"b": [2 * value for value in table.column("a").to_pylist()]})
+
+        options: dict[str, Any] = {"batched": True, "batch_size": 3, "output": "out.parquet", "progress": "none"}
+        batchkit.process("in.parquet", double, batch_format="arrow", max_items=4, **options)
+        batchkit.process("in.parquet", double, batch_format="arrow", **options)
+        assert [row["b"] for row in found()] == list(range(0, 20, 2))
+
+    @pytest.mark.parametrize(
+        ("batch_format", "kind"), [(None, pl.DataFrame), ("polars", pl.DataFrame), ("dicts", list)]
+    )
+    @pytest.mark.parametrize("source", ["in.parquet", "in.csv", "in.jsonl"])
+    def test_a_batch_of_rows_comes_in_the_format_asked_for(
+        self, source: str, batch_format: str | None, kind: type
+    ) -> None:
+        """Parquet and CSV are tables unless dicts are asked for; JSON lines are dicts unless a table is."""
+        frame = pl.DataFrame({"a": ["1", "2", "3"], "b": ["x", None, "z"]})
+        frame.write_parquet("in.parquet")
+        frame.write_csv("in.csv")
+        frame.write_ndjson("in.jsonl")
+        seen = []
+
+        def look(batch: Any) -> Any:
+            seen.append(batch)
+            return batch
+
+        options: dict[str, Any] = {"batched": True, "batch_size": 2, "output": "out.parquet", "progress": "none"}
+        batchkit.process(source, look, batch_format=batch_format, **options)
+        wanted = list if source == "in.jsonl" and batch_format is None else kind
+        assert [type(batch) for batch in seen] == [wanted, wanted]
+        assert [row["a"] for row in found()] == ["1", "2", "3"]
+
+
+NAMES = st.sampled_from(["a", "b", "", "x.y"])
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+NUMBERS = st.integers(-5, 5) | st.sampled_from([2**53 + 1, 2**63, -(2**63), 2**64, 2**70])
+SCALARS = st.none() | st.booleans() | NUMBERS | st.floats() | TEXTS
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6
+)
+COLUMNS = st.recursive(
+    st.sampled_from([NUMBERS, st.floats() | st.integers(0, 5), TEXTS, st.booleans(), SCALARS]),
+    lambda kinds: (
+        kinds.map(lambda kind: st.lists(kind | st.none(), max_size=3))
+        | st.dictionaries(NAMES, kinds, min_size=1, max_size=3).map(
+            lambda kind: st.fixed_dictionaries({}, optional=kind)
+        )
+    ),
+    max_leaves=4,
+)
+
+
+def regular(columns: dict[str, Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Return rows whose columns have something in common."""
+    row = st.fixed_dictionaries({}, optional={name: kind | st.none() for name, kind in columns.items()})
+    return st.lists(row, min_size=1, max_size=6)
+
+
+ROWS = st.lists(st.dictionaries(NAMES, VALUES, max_size=3), min_size=1, max_size=6) | st.dictionaries(
+    NAMES, COLUMNS, min_size=1, max_size=3
+).flatmap(regular)
+
+
+def same(got: Any, put: Any) -> bool:
+    """Tell whether a value is what was stored: whole numbers may be floats, and missing keys null."""
+    if isinstance(put, dict):
+        return isinstance(got, dict) and put.keys() <= got.keys() and all(same(got[key], put.get(key)) for key in got)
+    if isinstance(put, list):
+        return isinstance(got, list) and len(got) == len(put) and all(map(same, got, put))
+    if isinstance(put, float):
+        return isinstance(got, float) and (got == put or (math.isnan(got) and math.isnan(put)))
+    if type(put) is int:
+        return type(got) in {int, float} and got == put
+    return type(got) is type(put) and got == put
+
+
+def check_rows(rows: list[dict[str, Any]], size: int, stop: int) -> None:
+    """Store rows in two runs; see that all come back, or that one is refused and those before it are kept."""
+    with tempfile.TemporaryDirectory() as directory:
+        options: dict[str, Any] = {
+            "output": f"{directory}/out.parquet",
+            "state_dir": f"{directory}/state",
+            "batch_size": size,
+        }
+        try:
+            run(rows, max_items=stop, **options)
+            run(rows, **options)
+        except batchkit.ItemError:
+            job = batchkit.Job("job", f"{directory}/state")
+            rows = rows[: job.status().done]
+            stored = list(job.results())
+        else:
+            stored = found(f"{directory}/out.parquet")
+        assert len(stored) == len(rows)
+        assert all(map(same, stored, rows)), (stored, rows)
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows=ROWS, size=st.integers(1, 7), stop=st.integers(1, 6))
+def test_any_rows_come_back_as_they_were_or_are_refused(rows: list[dict[str, Any]], size: int, stop: int) -> None:
+    """Nothing is lost, rounded or taken for something else without a word, whatever the rows and batches."""
+    check_rows(rows, size, stop)
+
+
+@pytest.mark.slow
+@settings(max_examples=700, deadline=None)
+@given(rows=ROWS, size=st.integers(1, 7), stop=st.integers(1, 6))
+def test_many_more_rows_come_back_as_they_were_or_are_refused(rows: list[dict[str, Any]], size: int, stop: int) -> None:
+    """The same with more examples."""
+    check_rows(rows, size, stop)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
+import polars as pl
+
 from batchkit.frames.columns import NO_COLUMN, Mismatch, column, frame_of_columns
 from batchkit.frames.schemas import fit, unify, without_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import polars as pl
 
     from batchkit.frames.schemas import Schema
 
@@ -78,14 +78,17 @@ class Fitting:
         try:
             return self._fit(column(name, values), dtype)
         except Exception as error:
+            fitted = []
             for index, value in enumerate(values):
                 try:
-                    self._fit(column(name, [value]), dtype)
+                    fitted.append(self._fit(column(name, [value]), dtype))
                 except Mismatch as alone:
                     raise Mismatch(alone.column, index, alone.found, alone.wanted) from error
                 except Exception:  # noqa: BLE001  # whatever it is, this value is the one to name
                     raise Mismatch(name, index, f"{value!r:.60}", str(dtype)) from error
-            raise
+            if any(each.dtype != dtype for each in fitted):
+                raise
+            return pl.concat(fitted)  # of several types, of which each becomes that of the output
 
     def _fit(self, series: pl.Series, dtype: pl.DataType) -> pl.Series:
         """Convert what must not be guessed at only to a schema given in advance; a whole number may be a float."""
