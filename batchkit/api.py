@@ -10,12 +10,13 @@ from typing import Any
 
 from batchkit.budget import Budget, seconds_of, seconds_until, stopping_on_signals
 from batchkit.calling import check
+from batchkit.destination import Destination, leave_output, stored
 from batchkit.errors import DamageError, UsageError
 from batchkit.job import JobDirectory, Status, names
 from batchkit.progress import MODES
 from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
-from batchkit.run import Work, as_job, in_memory, output_of, sayer, stored
+from batchkit.run import Work, as_job, in_memory, sayer
 from batchkit.sources import reader_of
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from batchkit.budget import Duration
     from batchkit.job import Manifest
     from batchkit.result import Result
+    from batchkit.writers.custom import Target
 
 STATE_DIR = ".batchkit"
 
@@ -38,7 +40,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     batch_format: str | None = None,
     input_format: str | None = None,
     columns: Sequence[str] | None = None,
-    output: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | Target | None = None,
     output_format: str | None = None,
     schema: Mapping[str, Any] | str | None = None,
     batch_seconds: Duration | None = 30.0,
@@ -72,7 +74,8 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         to read; `None`: all.
     output: a .txt, .jsonl, .csv, .tsv (each also with .gz or .zst behind it) or .parquet file, which appears whole when
         the job is completed; a directory, with "/" at its end, keeps a file per shard; "-": standard output (at least
-        once); `None`: results are kept in the job's directory, or in memory for a source in memory without `job`.
+        once); `None`: results are kept in the job's directory, or in memory for a source in memory without `job`; an
+        object with `writer(shard)`: an output of one's own, see `writers.custom.Target`.
     output_format: "text", "jsonl", "csv", "tsv" or "parquet"; `None`: by the suffix, Parquet for a directory without.
     schema: columns and types of a Parquet output: a mapping of names to polars types, Python types or names, or text
         such as "id=int, tags=list[str]"; `None`: the first results decide, and one that does not fit is an error.
@@ -117,13 +120,11 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         function=function,
         batched=batched,
         batch_size=batch_size,
-        output=None if output is None else os.fspath(output),
+        destination=_destination(output, output_format, schema),
         sync_interval=seconds_of(sync_interval, "sync_interval"),
         budget=budget,
         progress=progress,
         begun=begun,
-        output_format=output_format,
-        schema=schema,
         batch_format=batch_format,
     )
     name = work.default_name() if job is None else job
@@ -132,6 +133,16 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
             return in_memory(work)
         directory = JobDirectory(state_directory(state_dir), name)
         return as_job(work, directory, Wishes(restart, overwrite, on_input_change))
+
+
+def _destination(output: Any, output_format: str | None, schema: Any) -> Destination:
+    if output is None or isinstance(output, str | os.PathLike):
+        return Destination(None if output is None else os.fspath(output), output_format, schema)
+    if not hasattr(output, "writer"):
+        raise UsageError(f"the output is a {type(output).__name__}; give a path, '-', or an object with writer(shard)")
+    if output_format is not None or schema is not None:
+        raise UsageError("output_format and schema are for paths; leave them out, the output is an object")
+    return Destination(None, own=output)
 
 
 def _interrupt(_number: int) -> None:
@@ -224,9 +235,7 @@ class Job:
         """Remove the job and what it has not published; a published output outside of its directory stays."""
         with self._directory.locked():
             with suppress(DamageError):  # whose output it was is not known any more; the job itself can go
-                output = output_of(self._directory, self._manifest())
-                if output is not None:
-                    output.remove_parts()
+                leave_output(self._directory, self._manifest())
             self._directory.remove()
 
 

@@ -141,11 +141,11 @@ class Budget:
             self._cut()
 
     @contextmanager
-    def waiting_for(self, *, pipe: bool) -> Iterator[None]:
-        """Let a request to stop end the block by `Interrupted`, if it waits for a `pipe`."""
-        self.waiting = pipe
+    def waiting_for(self, *, far: bool) -> Iterator[None]:
+        """Let a request to stop end the block by `Interrupted`, if it goes `far`: through a pipe or an archive."""
+        self.waiting = far
         try:
-            if pipe and self.reason is not None:
+            if far and self.reason is not None:
                 raise Interrupted
             yield
         finally:

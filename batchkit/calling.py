@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import importlib
-import importlib.machinery
 import inspect
 import os
 import sys
 import traceback
-import types
 from itertools import chain
 from typing import Any, NamedTuple, NoReturn
 
@@ -302,51 +299,3 @@ def name_of(function: Callable[..., Any] | None) -> str | None:
         return None
     function = _unwrapped(function)
     return str(getattr(function, "__qualname__", type(function).__qualname__)).replace("<locals>.", "")
-
-
-def load(spec: str) -> Callable[..., Any]:
-    """Return the function that `pkg.module:name` or `path.py:name` names. Raises `UsageError`."""
-    place, colon, name = spec.rpartition(":")
-    if not colon or not place or not name:
-        raise UsageError(f"the function is '{spec}'; give pkg.module:name or path.py:name")
-    module = _module_of(place)
-    found: Any = module
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise UsageError(f"'{place}' has no '{name}'{_known(module)}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise UsageError(f"'{spec}' is a {type(found).__name__}, which cannot be called")
-    return found  # type: ignore[no-any-return]
-
-
-def _known(module: types.ModuleType) -> str:
-    names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-    return f"; it has {', '.join(names[:8])}" if names else ""
-
-
-def _module_of(place: str) -> types.ModuleType:
-    if place.endswith(".py") and not os.path.isfile(place):
-        raise UsageError(f"there is no file '{place}' to take the function from")
-    try:
-        if place.endswith(".py"):
-            return _run_file(place)
-        if "" not in sys.path and os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
-        return importlib.import_module(place)
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"cannot import '{place}': {type(error).__name__}: {error}") from error
-
-
-def _run_file(path: str) -> types.ModuleType:
-    path = os.path.abspath(path)
-    sys.path.append(os.path.dirname(path))  # at the end: a file named as a library module must not take its place
-    name = os.path.splitext(os.path.basename(path))[0]
-    if name in sys.modules or name in sys.stdlib_module_names:
-        name += "_"
-    loader = importlib.machinery.SourceFileLoader(name, path)
-    module = sys.modules[name] = types.ModuleType(name)
-    module.__file__ = path
-    module.__spec__ = importlib.machinery.ModuleSpec(name, loader, origin=path)
-    loader.exec_module(module)
-    return module

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from batchkit.writers.base import Output, Writer
 
     Say = Callable[[str], None]
-    MakeOutput = Callable[..., Output]
-    """Makes the output for a job uuid; `path=` another one than this run asks for."""
 
 
 class Wishes(NamedTuple):
@@ -31,6 +29,13 @@ class Wishes(NamedTuple):
     restart: bool = False
     overwrite: bool = False
     on_input_change: str = "stop"
+
+
+class Outputs(NamedTuple):
+    """Makes the output for a job uuid; `leave` removes the parts of one that a job had before."""
+
+    make: Callable[[str], Output]
+    leave: Callable[[Manifest], None]
 
 
 class ShardState(NamedTuple):
@@ -72,7 +77,7 @@ class OpenJob(NamedTuple):
 
 
 def open_job(  # keyword-only
-    job: JobDirectory, *, reader: Reader, definition: dict[str, Any], make_output: MakeOutput, wishes: Wishes, say: Say
+    job: JobDirectory, *, reader: Reader, definition: dict[str, Any], outputs: Outputs, wishes: Wishes, say: Say
 ) -> OpenJob:
     """Begin the job or find where it stands; call it under the job's lock.
 
@@ -83,11 +88,11 @@ def open_job(  # keyword-only
     if manifest is not None and not wishes.restart:
         _refuse_other_definition(job.name, manifest.definition, definition)
     if manifest is None or wishes.restart or not manifest.ready:
-        return _begin(job, manifest, reader, definition, make_output, wishes)
+        return _begin(job, manifest, reader, definition, outputs, wishes)
     if wishes.overwrite and not manifest.replace:
         manifest = manifest._replace(replace=True)
         job.save(manifest)
-    output = make_output(manifest.job)
+    output = outputs.make(manifest.job)
     log = job.publish_log(manifest.job)
     log.settle()
     output.finish(log, replace=manifest.replace)
@@ -99,7 +104,7 @@ def open_job(  # keyword-only
     shards = [recover(job, manifest, number, output, frozen, say) for number in range(len(manifest.plan))]
     opened = _checked(job, OpenJob(manifest, output, shards, frozen), reader, wishes, say)
     if opened is None:
-        return _begin(job, manifest, reader, definition, make_output, wishes)
+        return _begin(job, manifest, reader, definition, outputs, wishes)
     if len(opened.shards) == frozen:
         output.remove_parts()
     return opened
@@ -116,9 +121,9 @@ def _refuse_other_definition(name: str, was: dict[str, Any], now: dict[str, Any]
 
 def _short(value: Any) -> str:
     if isinstance(value, dict) and "sources" in value:
-        plain = {"delimiter": "\n", "skip_blank": False}
-        options = [f"{key}={value[key]!r}" for key, usual in plain.items() if value[key] != usual]
-        value = " ".join([*value["sources"], *options])
+        usual = {"delimiter": "\n", "skip_blank": False, "separator": ",", "header": True, "columns": None}
+        options = [f"{key}={value[key]!r}" for key in usual if value.get(key, usual[key]) != usual[key]]
+        value = " ".join([*value["sources"], "as", value["kind"], *options])
     text = str(value)
     return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004  # one line of a terminal or two
 
@@ -128,11 +133,11 @@ def _begin(
     earlier: Manifest | None,
     reader: Reader,
     definition: dict[str, Any],
-    make_output: MakeOutput,
+    outputs: Outputs,
     wishes: Wishes,
 ) -> OpenJob:
     """Write the manifest of a new job: from here on it owns its output's name."""
-    path = make_output("").path
+    path = outputs.make("").path
     left = None
     if earlier is not None and earlier.output != path:
         left, earlier = earlier, None
@@ -144,13 +149,13 @@ def _begin(
         replace=wishes.overwrite or (earlier is not None and job.may_replace(earlier)),
         plan=[reader.whole()],
     )
-    output = make_output(manifest.job)
+    output = outputs.make(manifest.job)
     output.refuse_foreign(replace=manifest.replace)
     other = output.other_owner()
     if other is not None and JobDirectory(*os.path.split(other)).running():
         raise JobLocked(f"the output '{path}' is being written by a run of the job in '{other}'; stop that first")
     if left is not None:
-        make_output(left.job, path=left.output).remove_parts()
+        outputs.leave(left)
     job.save(manifest)
     return _create(job, manifest, output)
 

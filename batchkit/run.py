@@ -4,65 +4,59 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import sys
 import time
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from batchkit.budget import Interrupted
 from batchkit.calling import Caller, Identity, name_of
-from batchkit.errors import UsageError
+from batchkit.destination import leave_output, refuse_lost_beginning, stored
 from batchkit.journal import NoJournal
 from batchkit.model import Checkpoint
 from batchkit.processor import Processor
 from batchkit.progress import Progress
 from batchkit.result import Result, reason_for_people
-from batchkit.resume import ShardState, open_job, reopen
+from batchkit.resume import Outputs, ShardState, open_job, reopen
 from batchkit.tally import Tally
-from batchkit.writers.kinds import output_for, schema_names
 from batchkit.writers.memory import MemoryOutput
-from batchkit.writers.stdout import OutputClosed, StdoutOutput
+from batchkit.writers.stdout import OutputClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from batchkit.budget import Budget
-    from batchkit.job import JobDirectory, Manifest
+    from batchkit.destination import Destination
+    from batchkit.job import JobDirectory
     from batchkit.journal import Journal
     from batchkit.model import Span
     from batchkit.readers.base import Reader
     from batchkit.resume import OpenJob, Wishes
     from batchkit.writers.base import Output, Writer
-    from batchkit.writers.output import FileOutput
-
-STDOUT = "-"
 
 
 class Work(NamedTuple):
     """What is to be done, and how: the caller's part of a run.
 
-    output: a path, "-" for standard output, `None` for the job's own directory. sync_interval: seconds or `None`.
-    output_format, schema: see `output_for`; batch_format: see `Caller`.
+    sync_interval: seconds or `None`. batch_format: see `Caller`.
     """
 
     reader: Reader
     function: Callable[..., Any] | None
     batched: bool
     batch_size: int
-    output: str | None
+    destination: Destination
     sync_interval: float | None
     budget: Budget
     progress: str
     begun: float
-    output_format: str | None = None
-    schema: Any = None
     batch_format: str | None = None
 
     def default_name(self) -> str | None:
         """Return `stem-function`; `None` for a source in memory whose results stay there too."""
-        if not self.reader.durable and self.output is None:
+        if not self.reader.durable and not self.destination.kept:
             return None
         parts = [self.reader.name, name_of(self.function)]
         name = re.sub(r"[^\w.-]+", "-", "-".join(part for part in parts if part)).strip("-.")
@@ -104,30 +98,27 @@ def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
 
 def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
     """Begin the job or find where it stands; what is refused here leaves it as it was."""
-    path = _output_path(work, job)
-    _refuse_input_as_output(work, path)
+    work.destination.refuse_input(job, work.reader.files)
     definition = {
         "source": work.reader.identity(),
         "function": name_of(work.function),
         "batched": work.batched,
-        "output": None if work.output is None else path,
-        "output_format": work.output_format,
-        "schema": schema_names(work.schema),
+        **work.destination.definition(job),
     }
     if hasattr(work.reader, "keep_in"):
         work.reader.keep_in(job.path)
     say = sayer(work.progress)
-    with work.budget.watched(), work.budget.waiting_for(pipe=not work.reader.restartable):
+    with work.budget.watched(), work.budget.waiting_for(far=work.reader.whole().stop is None):
         opened = open_job(
             job,
             reader=work.reader,
             definition=definition,
-            make_output=_maker(work, job, path),
+            outputs=Outputs(partial(work.destination.make, job), partial(leave_output, job)),
             wishes=wishes,
             say=say,
         )
     done = sum(shard.base.done for shard in opened.shards if shard.base is not None)
-    _refuse_lost_beginning(opened, done)
+    refuse_lost_beginning(opened, done)
     return opened
 
 
@@ -173,49 +164,6 @@ def _say(text: str) -> None:
 
 def _say_nothing(_text: str) -> None:
     pass
-
-
-def _refuse_input_as_output(work: Work, path: str) -> None:
-    if path == STDOUT:
-        return
-    there = work.output is not None and os.path.exists(path)
-    if there and not os.path.isfile(path) and not os.path.isdir(path):
-        raise UsageError(f"the output '{work.output}' is no plain file; leave out -o to print")
-    for source in work.reader.files:
-        if os.path.exists(path) and os.path.samefile(source, path):
-            raise UsageError(f"the output '{path}' is an input of the job; give another -o")
-
-
-def _maker(work: Work, job: JobDirectory, wanted: str) -> Callable[..., Output]:
-    def make_output(uuid: str, path: str | None = wanted) -> Output:
-        if path is None or path == STDOUT:
-            return StdoutOutput()
-        if path != wanted:  # one that this run leaves: of any format, for only its parts are to go
-            return output_for(path, uuid, job.path, output_format="text")
-        return output_for(path, uuid, job.path, output_format=work.output_format, schema=work.schema)
-
-    return make_output
-
-
-def _output_path(work: Work, job: JobDirectory) -> str:
-    if work.output == STDOUT:
-        return STDOUT
-    if work.output is None:
-        return os.path.join(job.path, "results.jsonl")
-    directory = work.output.endswith("/") or os.path.isdir(work.output)
-    return os.path.realpath(work.output) + ("/" if directory else "")
-
-
-def _refuse_lost_beginning(opened: OpenJob, done: int) -> None:
-    """A paused job whose standard output is a new, empty file would leave the first results out of it."""
-    if not isinstance(opened.output, StdoutOutput) or not done or all(shard.ended for shard in opened.shards):
-        return
-    facts = os.fstat(sys.stdout.fileno())  # there is one, or the output could not have been made
-    if stat.S_ISREG(facts.st_mode) and facts.st_size == 0:
-        raise UsageError(
-            f"standard output is an empty file, but {done:,} items were printed by earlier runs; "
-            "append with >>, write with -o FILE, or start over with --restart"
-        )
 
 
 class _Run:
@@ -333,26 +281,3 @@ class _Run:
             output=output.path,
             read=read,
         )
-
-
-def stored(job: JobDirectory) -> Iterator[Any]:
-    """Yield what the runs of a job have stored so far, in input order. Raises `UsageError` if it was printed."""
-    manifest = job.load()
-    if manifest is None:
-        raise UsageError(f"there is no job '{job.name}' in '{job.state_dir}'")
-    output = output_of(job, manifest)
-    if output is None:
-        raise UsageError(f"the results of the job '{job.name}' went to standard output; they are not kept")
-    if not manifest.ready:
-        return iter(())
-    points = job.commits(manifest)
-    marks = [None if point is None else point.mark for point in points]
-    return output.stored(marks, job.publish_log(manifest.job))
-
-
-def output_of(job: JobDirectory, manifest: Manifest) -> FileOutput | None:
-    """Return the output of a job that exists; `None` for standard output."""
-    if manifest.output is None:
-        return None
-    output_format = manifest.definition.get("output_format")
-    return output_for(manifest.output, manifest.job, job.path, output_format=output_format)

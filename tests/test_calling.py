@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import batchkit
-from batchkit.calling import Caller, Identity, load, name_of
+from batchkit.calling import Caller, Identity, name_of
 from batchkit.errors import ItemError, UsageError
+from batchkit.loading import load
 from batchkit.readers.base import IndexBatch
 
 if TYPE_CHECKING:

@@ -86,11 +86,13 @@ ALLOWED: dict[str, set[str]] = {
         "writers.lines", "writers.output", "writers.parquet", "writers.rows",
     },
     "writers.memory": {*WORDS, "writers.base", "writers.values"},
+    "writers.custom": {*WORDS, "writers.base", "writers.memory"},
     "writers.stdout": {*WORDS, "writers.base", "writers.formats", "writers.memory", "writers.values"},
     "journal": WORDS,
     # rules: words and earlier rules
     "budget": WORDS,
     "calling": {*WORDS, "budget", "frames.rows"},
+    "loading": WORDS,
     # state: words, journal, the two seams
     "locks": WORDS,
     "job": {*WORDS, *BASES, "journal", "locks"},
@@ -104,18 +106,22 @@ ALLOWED: dict[str, set[str]] = {
     "result": {*WORDS, "progress"},
     "run": {
         *WORDS, *BASES, "journal", "budget", "calling", "job", "resume", "tally", "processor", "progress", "result",
-        "writers.kinds", "writers.memory", "writers.output", "writers.stdout",
+        "destination", "writers.memory", "writers.stdout",
+    },
+    "destination": {
+        *WORDS, *BASES, "job", "resume", "writers.custom", "writers.kinds", "writers.output", "writers.stdout",
     },
     "sources": {
         *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",
         "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",
     },
     "api": {
-        *WORDS, *BASES, "readers.share", "budget", "calling", "job", "resume", "progress", "result", "run", "sources",
+        *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "job", "resume",
+        "progress", "result", "run", "sources",
     },
     "cli.options": set(),
     "cli": {*WORDS, "", "cli.options"},
-    "cli.process": {*WORDS, "api", "calling", "result", "sources", "cli.options"},
+    "cli.process": {*WORDS, "api", "loading", "result", "sources", "cli.options"},
     "cli.jobs": {*WORDS, "api", "budget", "job", "cli.options"},
     "": {"api", "calling", "errors", "result", "sources"},
     "__main__": {"cli"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from pathlib import Path
@@ -75,3 +76,29 @@ def test_the_example_of_keyset_pagination_goes_on_at_its_cursor() -> None:
         done = result.done
     assert pl.read_parquet("again.parquet").equals(pl.read_parquet("invoices.parquet"))
     assert len(read) < 2500 + 8 * 70, "at most the batch at the cursor is read again"
+
+
+def test_the_example_of_an_output_of_ones_own_stores_each_result_once(workdir: Path) -> None:
+    """Stopped anywhere, with results written that were not committed, it holds each result once, in order."""
+    (workdir / "items.txt").write_text("".join(f"item {number}\n" for number in range(250)))
+    names: dict[str, Any] = {}
+    exec(example("class Pages"), names)  # noqa: S102  # the README's own
+    pages = sorted((workdir / "pages" / "00000").iterdir())
+    expected = [f"ITEM {number}" for number in range(250)]
+    assert [text for page in pages for text in json.loads(page.read_text())] == expected
+
+    def run(**options: Any) -> batchkit.Result:
+        return batchkit.process(
+            "items.txt", str.upper, output=names["Pages"]("again"), job="again", batch_size=7, **options
+        )
+
+    while not run(max_items=30).completed:
+        pages = sorted((workdir / "again" / "00000").iterdir())
+        (workdir / "again" / "00000" / f"{len(pages):08}.json").write_text('["written", "not committed"]')
+    with (workdir / "items.txt").open("a") as file:
+        file.write("late\n")
+    assert run().new == 1
+    pages = sorted((workdir / "again").rglob("*.json"))
+    assert [text for page in pages for text in json.loads(page.read_text())] == [*expected, "LATE"]
+    with pytest.raises(batchkit.UsageError, match="went to Pages"):
+        batchkit.Job("again").results()

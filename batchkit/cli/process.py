@@ -165,7 +165,7 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     happen at least once.
     """
     from batchkit import api, sources as readers  # noqa: PLC0415  # not needed for --help
-    from batchkit.calling import load  # noqa: PLC0415
+    from batchkit.loading import load  # noqa: PLC0415
 
     if null and delimiter:
         raise UsageError("-0 and -d both say what ends an item; give one of them")

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from batchkit import compression
+from batchkit.errors import DamageError
 from batchkit.writers.formats import lines_of
 
 TYPE_CHECKING = False
@@ -33,11 +34,16 @@ class Compressed:
     def resume(self, head: bytes) -> None:
         """Learn from the beginning of the output."""
         text = b""
-        with suppress(Exception):  # the head ends within a member, mostly; what comes out before that is enough
+        with suppress(
+            compression.CompressionFault
+        ):  # the head ends within a member, mostly; what comes out before that is enough
             for chunk in compression.decompressed(self._suffix, iter([head])):
                 text += chunk
         self._form.resume(text)
 
     def lines(self, chunks: Iterator[bytes]) -> Iterator[str]:
-        """Decompress and decode the lines."""
-        return lines_of(compression.decompressed(self._suffix, chunks))
+        """Decompress and decode the lines. Raises `DamageError`."""
+        try:
+            yield from lines_of(compression.decompressed(self._suffix, chunks))
+        except compression.CompressionFault as error:
+            raise DamageError(f"the stored results cannot be unpacked: {error}; --restart starts over") from error

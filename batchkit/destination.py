@@ -1,0 +1,129 @@
+"""Where the results of a run go: what `output=` names, and the output of a job that exists."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import Any, NamedTuple
+
+from batchkit.errors import UsageError
+from batchkit.writers.custom import TargetOutput
+from batchkit.writers.kinds import output_for, schema_names
+from batchkit.writers.stdout import StdoutOutput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from batchkit.job import JobDirectory, Manifest
+    from batchkit.resume import OpenJob
+    from batchkit.writers.base import Output
+    from batchkit.writers.custom import Target
+    from batchkit.writers.output import FileOutput
+
+STDOUT = "-"
+
+
+class Destination(NamedTuple):
+    """What a run was given: output, a path, "-" for standard output, `None` for the job's own directory.
+
+    own: an output of the user's own instead. output_format, schema: see `output_for`.
+    """
+
+    output: str | None
+    output_format: str | None = None
+    schema: Mapping[str, Any] | str | None = None
+    own: Target | None = None
+
+    def path(self, job: JobDirectory) -> str:
+        """Return where the results of a job stand: absolute, links resolved, "/" behind a directory; or "-"."""
+        if self.output == STDOUT:
+            return STDOUT
+        if self.output is None:
+            return os.path.join(job.path, "results.jsonl")
+        directory = self.output.endswith("/") or os.path.isdir(self.output)
+        return os.path.realpath(self.output) + ("/" if directory else "")
+
+    def definition(self, job: JobDirectory) -> dict[str, Any]:
+        """Return what of it defines a job. Raises `UsageError` for a schema that is none."""
+        return {
+            "output": self._name(job),
+            "output_format": self.output_format,
+            "schema": schema_names(self.schema),
+        }
+
+    def _name(self, job: JobDirectory) -> str | None:
+        if self.own is not None:
+            return type(self.own).__qualname__
+        return None if self.output is None else self.path(job)
+
+    @property
+    def kept(self) -> bool:
+        """Whether results are to be found again outside of this process without a job's directory."""
+        return self.output is not None or self.own is not None
+
+    def make(self, job: JobDirectory, uuid: str) -> Output:
+        """Return the output for the job with this uuid. Raises `UsageError`."""
+        if self.own is not None:
+            return TargetOutput(self.own)
+        path = self.path(job)
+        if path == STDOUT:
+            return StdoutOutput()
+        return output_for(path, uuid, job.path, output_format=self.output_format, schema=self.schema)
+
+    def refuse_input(self, job: JobDirectory, sources: Sequence[str]) -> None:
+        """Raise `UsageError` where an input would be written over, or what is there is no file at all."""
+        path = self.path(job)
+        if path == STDOUT or self.own is not None or not os.path.exists(path):
+            return
+        if not os.path.isfile(path) and not os.path.isdir(path):
+            raise UsageError(f"the output '{self.output}' is no plain file; leave out -o to print")
+        for source in sources:
+            if os.path.samefile(source, path):
+                raise UsageError(f"the output '{path}' is an input of the job; give another -o")
+            if os.path.samefile(os.path.dirname(os.path.abspath(source)), path):
+                raise UsageError(f"the output '{path}' holds an input of the job; give another -o")
+
+
+def output_of(job: JobDirectory, manifest: Manifest) -> FileOutput | None:
+    """Return the output of a job that exists; `None` for standard output."""
+    if manifest.output is None:
+        return None
+    output_format = manifest.definition.get("output_format")
+    return output_for(manifest.output, manifest.job, job.path, output_format=output_format)
+
+
+def leave_output(job: JobDirectory, manifest: Manifest) -> None:
+    """Remove what a job has not published of the output it had; nothing for standard output."""
+    output = output_of(job, manifest)
+    if output is not None:
+        output.remove_parts()
+
+
+def stored(job: JobDirectory) -> Iterator[Any]:
+    """Yield what the runs of a job have stored so far, in input order. Raises `UsageError` if it was printed."""
+    manifest = job.load()
+    if manifest is None:
+        raise UsageError(f"there is no job '{job.name}' in '{job.state_dir}'")
+    output = output_of(job, manifest)
+    if output is None:
+        where = {STDOUT: "standard output"}.get(manifest.definition["output"], manifest.definition["output"])
+        raise UsageError(f"the results of the job '{job.name}' went to {where}; batchkit does not keep them")
+    if not manifest.ready:
+        return iter(())
+    points = job.commits(manifest)
+    marks = [None if point is None else point.mark for point in points]
+    return output.stored(marks, job.publish_log(manifest.job))
+
+
+def refuse_lost_beginning(opened: OpenJob, done: int) -> None:
+    """A paused job whose standard output is a new, empty file would leave the first results out of it."""
+    if not isinstance(opened.output, StdoutOutput) or not done or all(shard.ended for shard in opened.shards):
+        return
+    facts = os.fstat(sys.stdout.fileno())  # there is one, or the output could not have been made
+    if stat.S_ISREG(facts.st_mode) and facts.st_size == 0:
+        raise UsageError(
+            f"standard output is an empty file, but {done:,} items were printed by earlier runs; "
+            "append with >>, write with -o FILE, or start over with --restart"
+        )
