@@ -419,7 +419,7 @@ def check_rows(rows: list[dict[str, Any]], size: int, stop: int) -> None:
         assert all(map(same, stored, rows)), (stored, rows)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rows=ROWS, size=st.integers(1, 7), stop=st.integers(1, 6))
 def test_any_rows_come_back_as_they_were_or_are_refused(rows: list[dict[str, Any]], size: int, stop: int) -> None:
     """Nothing is lost, rounded or taken for something else without a word, whatever the rows and batches."""
@@ -514,7 +514,7 @@ class TestInputs:
         with pytest.raises(batchkit.SourceError, match=r"cannot read 'in\.parquet' as Parquet"):
             batchkit.process("in.parquet", progress="none")
 
-    @pytest.mark.parametrize("size", [1, 7, 100, 5000])
+    @pytest.mark.parametrize("size", [7, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 100, 5000))])
     def test_a_damaged_row_group_costs_only_what_comes_behind_it(self, size: int) -> None:
         """All rows before it are committed, the error names file and row, and a mended file goes on there."""
         rows = pl.DataFrame({"text": [f"{number * 7919 % 104729:010}" for number in range(10_000)]})
@@ -598,6 +598,7 @@ class TestCommandLine:
         assert "Wien" in ended.err
         assert found()[0]["name"] == "Wien"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "words",
         [
