@@ -144,7 +144,8 @@ class Processor:
 
     def _handle(self, batch: Batch, begun: float) -> int:
         """Call, write, commit; return the number of items done. What a cut left of the batch is given back."""
-        outcome = self._caller(batch, self.last.seq + 1)
+        number = self.last.seq + 1
+        outcome = self._caller(batch, number)
         alone = None
         while True:
             try:
@@ -166,7 +167,7 @@ class Processor:
             self.sync()
             if alone is None:
                 alone = not self._caller.batched or bool(batch.unreadable)
-            raise self._item_error(rest, outcome.error, alone=alone) from outcome.error
+            raise self._item_error(rest, outcome.error, number, alone=alone) from outcome.error
         self._feed.give_back(rest)
         return count
 
@@ -220,8 +221,8 @@ class Processor:
         """Make everything committed durable."""
         self._syncer.now()
 
-    def _item_error(self, rest: Batch, error: BaseException, *, alone: bool) -> ItemError:
-        """Name the item that `rest` begins with, its position and the error, in one line.
+    def _item_error(self, rest: Batch, error: BaseException, number: int, *, alone: bool) -> ItemError:
+        """Name the item that `rest` begins with, its position, the number of its batch and the error, in one line.
 
         alone: whether that item is known to be the one; else the batch is named that begins with it.
         """
@@ -231,7 +232,7 @@ class Processor:
         if 0 in rest.unreadable:
             what = f"the item at {where} cannot be read: {rest.unreadable[0]}"
         elif isinstance(error, ResultError):
-            what = f"the result of {who} at {where} (batch {self.last.seq + 1:,}) cannot be stored: {error.why}"
+            what = f"the result of {who} at {where} (batch {number:,}) cannot be stored: {error.why}"
         else:
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             what = f"the function failed on {who} at {where}: {why}"

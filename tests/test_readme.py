@@ -100,5 +100,8 @@ def test_the_example_of_an_output_of_ones_own_stores_each_result_once(workdir: P
     assert run().new == 1
     pages = sorted((workdir / "again").rglob("*.json"))
     assert [text for page in pages for text in json.loads(page.read_text())] == [*expected, "LATE"]
+    run(restart=True)
+    pages = sorted((workdir / "again").rglob("*.json"))
+    assert [text for page in pages for text in json.loads(page.read_text())] == [*expected, "LATE"]
     with pytest.raises(batchkit.UsageError, match="went to Pages"):
         batchkit.Job("again").results()

@@ -120,14 +120,8 @@ def fit(series: pl.Series, dtype: Any, *, exact: bool) -> pl.Series:
 def _converted(series: pl.Series, dtype: Any) -> pl.Series:
     """Return a column converted without loss."""
     found = series.dtype
-    if found == pl.String and dtype != pl.String:  # an empty field of CSV
-        series = series.replace("", None)
-    if found == pl.String and isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
-        return series.str.strptime(dtype, strict=True)
-    if found == pl.String and dtype == pl.Boolean:
-        return series.str.to_lowercase().replace_strict({"true": True, "false": False}, return_dtype=pl.Boolean)
-    if found == pl.String and dtype.is_numeric():
-        return series.cast(dtype, strict=True)
+    if found == pl.String:
+        return _read(series, dtype)
     if found.is_numeric() and dtype.is_numeric():
         converted = series.cast(dtype, strict=True)
         if (converted.cast(found, strict=False).eq_missing(series)).all():
@@ -139,6 +133,24 @@ def _converted(series: pl.Series, dtype: Any) -> pl.Series:
         if fit(flat, dtype.inner, exact=False).dtype == dtype.inner:
             return series.cast(dtype, strict=True)
     raise Mismatch(series.name, None, str(found), str(dtype))
+
+
+def _read(series: pl.Series, dtype: Any) -> pl.Series:
+    """Return what texts say; an empty one, as CSV has them, is null. Raises `Mismatch` at the first that says nothing."""
+    texts = series.replace("", None)
+    if isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
+        read = texts.str.strptime(dtype, strict=False)
+    elif dtype == pl.Boolean:
+        known = {"true": True, "false": False}
+        read = texts.str.to_lowercase().replace_strict(known, default=None, return_dtype=pl.Boolean)
+    elif dtype.is_numeric():
+        read = texts.cast(dtype, strict=False)
+    else:
+        raise Mismatch(series.name, None, "String", str(dtype))
+    lost = (read.is_null() & texts.is_not_null()).arg_max()
+    if lost is not None and read[lost] is None and texts[lost] is not None:
+        raise Mismatch(series.name, lost, f"{texts[lost]!r:.60}", str(dtype))
+    return read
 
 
 def _cast(series: pl.Series, dtype: Any) -> pl.Series:

@@ -46,4 +46,4 @@ class Compressed:
         try:
             yield from lines_of(compression.decompressed(self._suffix, chunks))
         except compression.CompressionFault as error:
-            raise DamageError(f"the stored results cannot be unpacked: {error}; --restart starts over") from error
+            raise DamageError(f"the stored results cannot be unpacked: {error}; the next run mends that") from error

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 
 class Target(Protocol):
-    """What an output of one's own implements; it may also have `publish()`, called when everything is stored.
+    """What an output of one's own implements.
 
-    It may be called again after a crash, and after a later run that found more items.
+    It may also have `clear()`, called when the job begins and when it starts over: forget what was stored before, in
+    all shards; and `publish()`, called when everything is stored. Both may be called again after a crash, `publish`
+    also after a later run that found more items.
     """
 
     def writer(self, shard: int) -> Writer:
@@ -39,6 +41,13 @@ class TargetOutput(MemoryOutput):
         """Return the user's writer of a shard."""
         del frozen
         return self._own.writer(shard)
+
+    def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
+        """Let the user's output forget what an earlier start of the job had stored."""
+        del shards
+        clear = getattr(self._own, "clear", None)
+        if afresh and clear is not None:
+            clear()
 
     def publish(self, marks: Sequence[Any], log: PublishLog, keep_going: Callable[[], bool], *, replace: bool) -> bool:
         """Let the user's output publish, once for each number of shards."""

@@ -89,7 +89,7 @@ class SpoolWriter:
         try:
             return self._fitting.of_table(table)
         except Mismatch as error:
-            raise self._refusal(error, index) from error
+            raise self._refusal(error, error.index if index is None else index) from error
         except Exception as error:  # as above
             raise result_error(self._first_to_fail(table) if index is None else index, error) from error
 
@@ -160,7 +160,7 @@ def _reading(path: str) -> Iterator[Callable[[int, int], bytes]]:
             while len(data) < length:  # a call returns 2 GiB at most
                 chunk = files.kernel.pread(fd, length - len(data), offset + len(data))
                 if not chunk:
-                    raise DamageError(f"'{path}' is shorter than the results it had; --restart starts over")
+                    raise DamageError(f"'{path}' is shorter than the results it had; the next run goes on from what is there")
                 data += chunk
         return data
 
