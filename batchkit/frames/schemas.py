@@ -136,7 +136,7 @@ def _converted(series: pl.Series, dtype: Any) -> pl.Series:
 
 
 def _read(series: pl.Series, dtype: Any) -> pl.Series:
-    """Return what texts say; an empty one, as CSV has them, is null. Raises `Mismatch` at the first that says nothing."""
+    """Return what texts say; an empty one, as CSV has them, is null. Raises `Mismatch` at the first that is unfit."""
     texts = series.replace("", None)
     if isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
         read = texts.str.strptime(dtype, strict=False)

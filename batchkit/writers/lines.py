@@ -119,7 +119,9 @@ def _at(pieces: Sequence[Piece], offset: int) -> bytes:
                 finally:
                     files.kernel.close(fd)
             if not chunk:
-                raise DamageError(f"'{path}' is shorter than the {length:,} bytes it had; the next run goes on from what is there")
+                raise DamageError(
+                    f"'{path}' is shorter than the {length:,} bytes it had; the next run goes on from what is there"
+                )
             return chunk
         offset -= length
     raise AssertionError("the offset lies behind the last piece")

@@ -160,7 +160,9 @@ def _reading(path: str) -> Iterator[Callable[[int, int], bytes]]:
             while len(data) < length:  # a call returns 2 GiB at most
                 chunk = files.kernel.pread(fd, length - len(data), offset + len(data))
                 if not chunk:
-                    raise DamageError(f"'{path}' is shorter than the results it had; the next run goes on from what is there")
+                    raise DamageError(
+                        f"'{path}' is shorter than the results it had; the next run goes on from what is there"
+                    )
                 data += chunk
         return data
 
