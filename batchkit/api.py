@@ -10,7 +10,7 @@ from typing import Any
 
 from batchkit.budget import Budget, seconds_of, seconds_until, stopping_on_signals
 from batchkit.calling import check
-from batchkit.destination import Destination, leave_output, stored
+from batchkit.destination import STDOUT, Destination, leave_output, stored
 from batchkit.errors import DamageError, UsageError
 from batchkit.job import JobDirectory, Status, names
 from batchkit.progress import MODES
@@ -194,7 +194,9 @@ class Job:
         ends = [entry for entry in runs if "end" in entry]
         last = ends[-1] if ends and ends[-1]["run"] == runs[-1]["run"] else None
         done_entry = directory.publish_log(manifest.job).done()
-        published = manifest.output is None or (done_entry is not None and done_entry["shards"] == len(points))
+        published = manifest.definition["output"] == STDOUT or (
+            done_entry is not None and done_entry["shards"] == len(points)
+        )
         ended = bool(points) and all(point is not None and point.end for point in points)
         done, failed = sum(point.done for point in known), sum(point.failed for point in known)
         skipped = sum(point.skipped for point in known)
@@ -207,7 +209,7 @@ class Job:
         cursors = [
             span.start if point is None else point.stop for span, point in zip(manifest.plan, points, strict=True)
         ]
-        share = share_done(manifest.fingerprint, manifest.plan, cursors)
+        share = share_done(manifest.definition["source"]["kind"], manifest.fingerprint, manifest.plan, cursors)
         return Status(
             job=self.name,
             status=status,

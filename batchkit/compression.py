@@ -69,7 +69,7 @@ class _Codec(NamedTuple):
 
 def suffix_of(path: str) -> str | None:
     """Return the suffix that says how a file is compressed; `None` if none does."""
-    return next((suffix for suffix in SUFFIXES if path.endswith(suffix)), None)
+    return next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), None)
 
 
 def require(suffix: str) -> None:

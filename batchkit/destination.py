@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import stat
 import sys
@@ -14,7 +15,7 @@ from batchkit.writers.stdout import StdoutOutput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from batchkit.job import JobDirectory, Manifest
     from batchkit.resume import OpenJob
@@ -72,10 +73,15 @@ class Destination(NamedTuple):
             return StdoutOutput()
         return output_for(path, uuid, job.path, output_format=self.output_format, schema=self.schema)
 
-    def refuse_input(self, job: JobDirectory, sources: Sequence[str]) -> None:
+    def refuse_input(self, job: JobDirectory, sources: Sequence[str], patterns: Iterable[str]) -> None:
         """Raise `UsageError` where an input would be written over, or what is there is no file at all."""
         path = self.path(job)
-        if path == STDOUT or self.own is not None or not os.path.exists(path):
+        if path == STDOUT or self.own is not None:
+            return
+        for pattern in patterns:
+            if fnmatch.fnmatch(path, os.path.abspath(pattern)):
+                raise UsageError(f"the output '{path}' would match the input '{pattern}'; give another -o")
+        if not os.path.exists(path):
             return
         if not os.path.isfile(path) and not os.path.isdir(path):
             raise UsageError(f"the output '{self.output}' is no plain file; leave out -o to print")

@@ -16,6 +16,10 @@ from batchkit import files
 from batchkit.errors import SourceError
 from batchkit.model import Verdict
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 HEAD = 4096
 """Bytes of the first block."""
 
@@ -65,11 +69,17 @@ def foot(path: str) -> int:
         raise SourceError(f"cannot read '{path}': {error.strerror}") from error
 
 
+def fewer(was: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> Verdict:
+    """Return the verdict on a list of files that has become shorter."""
+    moved = any(one["path"] != other["path"] for one, other in zip(was, now, strict=False))
+    return Verdict("changed", f"there are {len(now)} files where there were {len(was)}", moved=moved)
+
+
 def compare(was: dict[str, Any], now: dict[str, Any]) -> Verdict:
     """Tell whether a file is the same, appended to, or changed since `was` was taken."""
     path = now["path"]
     if was["path"] != path:
-        return Verdict("changed", f"'{was['path']}' was in the place of '{path}'")
+        return Verdict("changed", f"'{was['path']}' was in the place of '{path}'", moved=True)
     if now["size"] < was["size"]:
         return Verdict("changed", f"'{path}' shrank from {was['size']:,} to {now['size']:,} bytes")
     length, crc = was["head"]

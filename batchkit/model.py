@@ -113,7 +113,11 @@ class Checkpoint(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Is this input still the one the job began with? kind: same, appended or changed; why: for people."""
+    """Is this input still the one the job began with? kind: same, appended or changed; why: for people.
+
+    moved: whether a changed input's cursors mean other items than they did, so that going on would be wrong for sure.
+    """
 
     kind: str
     why: str = ""
+    moved: bool = False

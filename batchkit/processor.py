@@ -203,7 +203,7 @@ class Processor:
 
     def _sync_now_or_later(self, now: float) -> None:
         self._sync_due = now + self._sync_interval
-        if self._sync_interval == 0:
+        if self._sync_interval == 0 or getattr(self._writer, "inline", False):
             self.sync()
         else:
             self._syncer.begin()
@@ -237,6 +237,8 @@ class Processor:
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             what = f"the function failed on {who} at {where}: {why}"
         message = f"{' '.join(what.split())}; everything before it is kept, the next run begins with it"
+        if 0 in rest.unreadable:
+            message += " (once it is mended: --on-input-change continue)"
         return ItemError(message, item=item if alone else None, position=where)
 
 

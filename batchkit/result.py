@@ -80,6 +80,8 @@ class Result(NamedTuple):
         """Say in one line what was done and what comes next."""
         name = f"{self.job}: " if self.job else ""
         items = f"{self.done:,} item{'' if self.done == 1 else 's'} done"
+        if self.completed and not self.done:
+            return f"{name}completed, the input has no items{self._where()}"
         if self.completed and not self.new:
             return f"{name}completed, {items}; nothing new to do (--restart starts over){self._where()}"
         speed = f"{self.new:,} in {duration(self.seconds)}, {self.rate:,.0f}/s"

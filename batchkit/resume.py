@@ -211,6 +211,8 @@ def _checked(job: JobDirectory, opened: OpenJob, reader: Reader, wishes: Wishes,
     manifest = opened.manifest
     verdict = Verdict("same")
     for shard in opened.shards:
+        if shard.ended and shard is not opened.shards[-1]:
+            continue  # what came before the cursor of a later one came before its end, too
         base = shard.base
         verdict = reader.check(manifest.fingerprint, shard.cursor, None if base is None else base.proof)
         if verdict.kind == "changed":
@@ -219,10 +221,10 @@ def _checked(job: JobDirectory, opened: OpenJob, reader: Reader, wishes: Wishes,
                     raise InputChanged(f"the input changed: {verdict.why}; it cannot be read again, so run --restart")
                 say(f"the input changed: {verdict.why}; starting over")
                 return None
-            if wishes.on_input_change == "stop":
+            if wishes.on_input_change == "stop" or verdict.moved:
                 raise InputChanged(
-                    f"the input of the job '{manifest.name}' changed: {verdict.why}; "
-                    "start over with --restart, or go on all the same with --on-input-change continue"
+                    f"the input of the job '{manifest.name}' changed: {verdict.why}; start over with --restart"
+                    + ("" if verdict.moved else ", or go on all the same with --on-input-change continue")
                 )
             say(f"the input changed: {verdict.why}; going on at the cursor all the same")
             return _extended(job, opened, reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import sys
@@ -98,9 +99,10 @@ def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
 
 def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
     """Begin the job or find where it stands; what is refused here leaves it as it was."""
-    work.destination.refuse_input(job, work.reader.files)
+    identity = work.reader.identity()
+    work.destination.refuse_input(job, work.reader.files, filter(glob.has_magic, identity.get("sources", ())))
     definition = {
-        "source": work.reader.identity(),
+        "source": identity,
         "function": name_of(work.function),
         "batched": work.batched,
         **work.destination.definition(job),
@@ -134,14 +136,14 @@ def _interrupted(work: Work, job: JobDirectory) -> Result:
     """Return the result of a run that was asked to stop before it had found where the job stands."""
     manifest = job.load()
     points = job.commits(manifest) if manifest is not None and manifest.ready else []
-    done = sum(point.done for point in points if point is not None)
+    known = [point for point in points if point is not None]
     return Result(
         job=job.name,
         status="paused",
         reason=reason_for_people(work.budget.reason),
-        done=done,
-        failed=0,
-        skipped=0,
+        done=sum(point.done for point in known),
+        failed=sum(point.failed for point in known),
+        skipped=sum(point.skipped for point in known),
         total=None,
         share=None,
         new=0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 from typing import Any
 
@@ -47,7 +46,9 @@ def lines(
 ) -> LineReader:
     """Return a reader of the lines of several files or glob patterns, as one list in the order given.
 
-    Files that end in .gz, .zst, .bz2 or .xz are unpacked. See `LineReader` for the options.
+    Files that end in .gz, .zst, .bz2 or .xz are unpacked; "-" alone is standard input.
+    delimiter: what ends a line. skip_blank: whether lines of white space only are no items.
+    max_item_bytes: a longer line fails as an item; also bounds the bytes of a batch, and so the memory.
     """
     return LineReader(sources, delimiter=delimiter, skip_blank=skip_blank, max_item_bytes=max_item_bytes)
 
@@ -59,21 +60,34 @@ def csv(
     columns: Sequence[str] | None = None,
     max_item_bytes: int = MAX_ITEM_BYTES,
 ) -> CsvReader:
-    """Return a reader of the rows of CSV files, compressed or not, as dicts of strings. See `CsvReader`."""
+    """Return a reader of the rows of CSV files, compressed or not, as dicts of strings; an empty field is "".
+
+    Line breaks in quotes are right. Blank lines are no items; a row with more or fewer fields than the header fails as
+    an item. All files must have the same header, without duplicates.
+    separator: one character. header: whether each file begins with one; else columns are column_1, column_2, ….
+    columns: those to keep, in this order; `None`: all. max_item_bytes: a longer row fails as an item.
+    """
     from batchkit.readers.delimited import CsvReader  # noqa: PLC0415  # only who reads CSV pays for it
 
     return CsvReader(sources, separator=separator, header=header, columns=columns, max_item_bytes=max_item_bytes)
 
 
 def ndjson(*sources: Path, max_item_bytes: int = MAX_ITEM_BYTES) -> NdjsonReader:
-    """Return a reader of files with a JSON value a line (.jsonl, .ndjson), compressed or not. See `NdjsonReader`."""
+    """Return a reader of files with a JSON value a line (.jsonl, .ndjson), compressed or not.
+
+    Blank lines are no items; a line that is not JSON, or longer than max_item_bytes, fails as an item.
+    """
     from batchkit.readers.ndjson import NdjsonReader  # noqa: PLC0415  # as above
 
     return NdjsonReader(sources, max_item_bytes=max_item_bytes)
 
 
 def parquet(*sources: Path, columns: Sequence[str] | None = None) -> ParquetReader:
-    """Return a reader of the rows of Parquet files, patterns and directories, as dicts. See `ParquetReader`."""
+    """Return a reader of the rows of Parquet files, patterns and directories, as dicts.
+
+    Directories named key=value, below the source or in it, are columns, too, unless the files have them.
+    columns: those to read, in this order; `None`: all, which must be the same in all files.
+    """
     from batchkit.readers.parquet import ParquetReader  # noqa: PLC0415  # loads polars
 
     return ParquetReader(sources, columns=columns)
@@ -118,7 +132,7 @@ def reader_of(source: Any, *, input_format: str | None = None, columns: Sequence
         return source  # type: ignore[no-any-return]
     if hasattr(source, "collect_schema") or (hasattr(source, "__arrow_c_stream__") and hasattr(source, "columns")):
         return _of_table(source)
-    if hasattr(source, "read") and not isinstance(source, io.IOBase):
+    if hasattr(source, "read") and not hasattr(source, "__iter__"):
         from batchkit.readers.custom import SourceReader  # noqa: PLC0415  # as above
 
         return SourceReader(source)

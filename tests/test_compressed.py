@@ -22,7 +22,7 @@ import batchkit
 from batchkit import compression
 from batchkit.compression import CompressionFault, Decompressor, compress, decompressed, suffix_of
 from batchkit.errors import SourceError, UsageError
-from batchkit.model import Batch, Span
+from batchkit.model import Batch, Span, Verdict
 from batchkit.readers import archive_index, blocks, inflating, listing
 from batchkit.readers.lines import LineReader
 from batchkit.readers.share import share_done
@@ -270,7 +270,7 @@ class TestSeveralFiles:
             Path("plain.txt").write_text("x\n")
             reader = LineReader(sources)
             plan = [reader.whole()]
-            assert share_done(reader.fingerprint(), plan, [[0, 4]]) is None
+            assert share_done("lines", reader.fingerprint(), plan, [[0, 4]]) is None
 
     def test_a_job_is_named_without_the_suffix(self) -> None:
         """`items.txt.gz` and `items.txt` are the same list for the default name."""
@@ -334,7 +334,7 @@ class TestIndex:
         for batch in found[:-1]:
             done += len(batch.items)
             reader = keeping(indexed)
-            assert reader.check(fingerprint, batch.stop, batch.proof) == ("same", "")
+            assert reader.check(fingerprint, batch.stop, batch.proof) == Verdict("same")
             assert items_of(reader, batch.stop) == everything[done:]
         source = keeping(indexed)._listing._near(0, found[-2].stop[1])
         assert found[-2].stop[1] - source.begun < 150_000
@@ -436,7 +436,7 @@ class TestIndex:
         reader = keeping(indexed, path)
         fingerprint = reader.fingerprint()
         with installed(Failing(("read",), 3, errno.EIO)):  # only the index may be read
-            assert reader.check(fingerprint, batch.stop, batch.proof) == ("same", "")
+            assert reader.check(fingerprint, batch.stop, batch.proof) == Verdict("same")
 
     @suffixes
     def test_what_has_to_be_unpacked_again_is_said(self, indexed: Path, suffix: str) -> None:

@@ -237,14 +237,14 @@ class TestCsv:
     def test_resume_takes_the_columns_that_stand_there(self) -> None:
         """A resumed output has its header already: rows keep its order and no header is repeated."""
         form = Csv()
-        form.resume(b'b,"a,x"\n1,2\n')
+        assert form.resume(iter(['b,"a,x"\n', "1,2\n"]))
         assert form.render([{"a,x": 4, "b": 3}]) == b"3,4\n"
         assert refused(form, [{"c": 1}]).index == 0
 
     def test_resume_of_an_empty_output_decides_anew(self) -> None:
         """Nothing written, nothing decided."""
         form = Csv()
-        form.resume(b"")
+        assert not form.resume(iter([]))
         assert form.render([{"a": 1}]) == b"a\n1\n"
 
     @QUICK

@@ -242,7 +242,7 @@ class TestSchemas:
             ("a=int", {"a": "x"}),
             ("a=int8", {"a": 1000}),
             ("a=str", {"a": 1}),
-            ("a=float32", {"a": 0.1}),
+            ("a=float32", {"a": 1e40}),
             ("a=date", {"a": "tomorrow"}),
             ("a=bool", {"a": "yes"}),
             ("a=decimal(5,1)", {"a": decimal.Decimal("1.25")}),

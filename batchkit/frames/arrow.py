@@ -1,7 +1,8 @@
 """Frames as bytes, one behind the other: the Arrow spool.
 
-A frame is `LENGTH stream LENGTH`: an Arrow IPC stream (https://arrow.apache.org/docs/format/Columnar.html) between its
-length in bytes, twice, as eight bytes little-endian: so that frames can be read forwards, and the last one found.
+A frame is `LENGTH ROWS stream LENGTH`: an Arrow IPC stream (https://arrow.apache.org/docs/format/Columnar.html) between
+its length in bytes, twice, so that frames can be read forwards, and the last one found. All numbers have eight bytes,
+little-endian.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LENGTH = struct.Struct("<Q")
-MARK = _LENGTH.size
-"""Bytes of a length."""
+_HEAD = struct.Struct("<QQ")
+HEAD, TAIL = _HEAD.size, _LENGTH.size
+"""Bytes before and after a stream."""
 
 
 class Encoder:
@@ -32,20 +34,26 @@ class Encoder:
     def encoded(self, frame: pl.DataFrame) -> Iterator[memoryview]:
         """Give a frame as bytes, which are gone when the block ends."""
         buffer = self._buffer
-        buffer.seek(MARK)
+        buffer.seek(HEAD)
         frame.write_ipc_stream(buffer)
-        length = _LENGTH.pack(buffer.tell() - MARK)
-        buffer.write(length)
+        length = buffer.tell() - HEAD
+        buffer.write(_LENGTH.pack(length))
         stop = buffer.tell()
         buffer.seek(0)
-        buffer.write(length)
+        buffer.write(_HEAD.pack(length, frame.height))
         with buffer.getbuffer() as whole, whole[:stop] as data:
             yield data
 
 
-def length_of(mark: bytes) -> int:
-    """Return the length of a stream from the eight bytes before or after it."""
-    return int(_LENGTH.unpack(mark)[0])
+def extent_of(head: bytes) -> tuple[int, int]:
+    """Return length and rows of a stream from the bytes before it."""
+    length, rows = _HEAD.unpack(head)
+    return int(length), int(rows)
+
+
+def length_of(tail: bytes) -> int:
+    """Return the length of a stream from the bytes after it."""
+    return int(_LENGTH.unpack(tail)[0])
 
 
 def decode(stream: bytes) -> pl.DataFrame:

@@ -5,6 +5,7 @@ So a call goes to a thread of its own, and the wait for it can be interrupted. T
 
 from __future__ import annotations
 
+import atexit
 import threading
 from typing import TypeVar
 
@@ -16,7 +17,10 @@ T = TypeVar("T")
 
 
 def aside(call: Callable[[], T]) -> T:
-    """Return what `call` returns, raise what it raises. Where a signal handler raises, the call is left to itself."""
+    """Return what `call` returns, raise what it raises. Where a signal handler raises, the call is left to itself.
+
+    The process then waits for it when it ends.
+    """
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -28,7 +32,11 @@ def aside(call: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run, name="batchkit-polars", daemon=True)
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except BaseException:
+        atexit.register(thread.join)  # an interpreter that ends under a call into polars aborts
+        raise
     if errors:
         raise errors[0]
     return results[0]

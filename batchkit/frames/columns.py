@@ -112,8 +112,7 @@ def _typed(name: str, values: Sequence[Any]) -> tuple[pl.DataType | None, Sequen
 
 def _typed_alike(name: str, kind: type, values: Sequence[Any]) -> tuple[pl.DataType | None, Sequence[Any]]:
     if kind is int:
-        small = all(value is None or -_SMALL <= value < _SMALL for value in values)
-        return pl.Int64() if small else None, values
+        return _integer(name, values), values
     if kind is dict:
         return _struct(name, values)
     if issubclass(kind, _CHECKED):
@@ -124,6 +123,16 @@ def _typed_alike(name: str, kind: type, values: Sequence[Any]) -> tuple[pl.DataT
         items = iter(plain)
         return pl.List(dtype), [None if value is None else [next(items) for _ in value] for value in values]
     return None, values
+
+
+def _integer(name: str, values: Sequence[Any]) -> pl.DataType:
+    known = [value for value in values if value is not None]
+    low, high = min(known), max(known)
+    if low >= -_SMALL and high < _SMALL:
+        return pl.Int64()
+    if low >= 0 and high < 2 * _SMALL:
+        return pl.UInt64()
+    raise Mismatch(name, None, f"an integer of {max(abs(low), high).bit_length()} bits", NO_COLUMN)
 
 
 def _of_time_or_decimal(name: str, kind: type, values: Sequence[Any]) -> tuple[pl.DataType | None, Sequence[Any]]:
@@ -163,7 +172,7 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, uuid.UUID | os.PathLike):
         return str(value)
     if hasattr(value, "item") and hasattr(value, "dtype") and not hasattr(value, "__len__"):
-        return value.item()
+        return _scalar(name, value)
     kinds: tuple[Any, ...] = (int, float, str, bytes, decimal.Decimal, dict, list, tuple)
     for kind in kinds:
         if isinstance(value, kind):
@@ -171,6 +180,16 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
         return value
     raise Mismatch(name, None, f"a {type(value).__name__}", NO_COLUMN)
+
+
+def _scalar(name: str, value: Any) -> Any:
+    """Return a scalar of an array library; finer times than microseconds would become plain numbers."""
+    if value.dtype.kind not in "Mm":
+        return value.item()
+    exact = value.astype(value.dtype.str[:2] + "8[us]")
+    if exact != value and exact == exact:  # noqa: PLR0124  # "not a time" differs from itself
+        raise Mismatch(name, None, f"{value}, finer than microseconds", NO_COLUMN)
+    return exact.item()
 
 
 def _of_type(kind: type) -> str:

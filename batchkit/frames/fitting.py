@@ -24,11 +24,12 @@ class Fitting:
 
     schema: what is known of it; `None` before the first result. A column of which only nulls are known has the type
     Null; the first value that comes up decides. Otherwise the first results decide columns and types.
+    fixed: whether it was given in advance.
     """
 
     def __init__(self, schema: Schema | None) -> None:
         """Begin with a schema that is fixed in advance, or with `None`."""
-        self._fixed = schema is not None
+        self.fixed = schema is not None
         self._keep(schema)
 
     def _keep(self, schema: Schema | None) -> None:
@@ -39,7 +40,7 @@ class Fitting:
 
     def learn(self, schema: Schema) -> None:
         """Take over what the output holds already."""
-        if not self._fixed:
+        if not self.fixed:
             self._keep(schema)
 
     def of_rows(self, rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -70,7 +71,7 @@ class Fitting:
             if name not in frame.columns:
                 raise Mismatch(name, None, MISSING, str(dtype))
         return self._learned(
-            frame_of_columns(fit(frame[name], dtype, exact=not self._fixed) for name, dtype in schema.items())
+            frame_of_columns(fit(frame[name], dtype, exact=not self.fixed) for name, dtype in schema.items())
         )
 
     def _fitted(self, name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
@@ -93,7 +94,7 @@ class Fitting:
     def _fit(self, series: pl.Series, dtype: pl.DataType) -> pl.Series:
         """Convert what must not be guessed at only to a schema given in advance; a whole number may be a float."""
         whole = series.dtype.is_integer() and dtype.is_float()
-        return fit(series, dtype, exact=not (self._fixed or whole))
+        return fit(series, dtype, exact=not (self.fixed or whole))
 
     def _learned(self, frame: pl.DataFrame) -> pl.DataFrame:
         if self._types != frame.dtypes:

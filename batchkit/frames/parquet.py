@@ -12,7 +12,7 @@ from batchkit.frames.aside import aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from typing import BinaryIO
 
 MAGIC = b"PAR1"
@@ -33,6 +33,11 @@ PROBE = 1000
 GROUP_ROWS = 100_000
 GROUP_BYTES = 64 << 20
 """Row groups of a file that is written: at most so many rows, and about so many bytes."""
+
+
+def line_of(error: BaseException) -> str:
+    """Return the first line of what polars says."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def rows_of(path: str) -> int:
@@ -98,12 +103,34 @@ def scan(path: str, columns: list[str] | None, constants: dict[str, pl.Series]) 
     return frame if columns is None else frame.select(columns)
 
 
-def write(frames: Iterator[pl.DataFrame], schema: dict[str, pl.DataType], file: BinaryIO, row_bytes: int) -> None:
+def group_rows(extents: Sequence[tuple[int, int]]) -> int:
+    """Return the rows of a row group such that none holds much more than `GROUP_BYTES`; polars keeps one in memory.
+
+    extents: bytes and rows of consecutive pieces of what is to be written.
+    """
+    rows = GROUP_ROWS
+    while rows > 1 and _heaviest(extents, rows) > GROUP_BYTES:
+        rows //= 2
+    return rows
+
+
+def _heaviest(extents: Sequence[tuple[int, int]], rows: int) -> int:
+    """Return the bytes of the heaviest group of so many rows."""
+    heaviest = held = weight = 0
+    for size, height in extents:
+        held += min(height, rows)
+        weight += size if height <= rows else size * rows // height
+        heaviest = max(heaviest, weight)
+        if held >= rows:
+            held = weight = 0
+    return heaviest
+
+
+def write(frames: Iterator[pl.DataFrame], schema: dict[str, pl.DataType], file: BinaryIO, group: int) -> None:
     """Write frames of a schema as one Parquet file, streaming. Raises what `frames` and `file` raise.
 
-    zstd at level 1: the size of the usual level 3 at two thirds of its time.
+    group: rows of a row group. zstd at level 1: the size of the usual level 3 at two thirds of its time.
     """
-    group = max(1, min(GROUP_ROWS, GROUP_BYTES // max(1, row_bytes)))
 
     def source(
         with_columns: list[str] | None, predicate: Any, n_rows: int | None, batch_size: int | None

@@ -84,9 +84,14 @@ def frame_of_strings(columns: Sequence[str], rows: Sequence[Sequence[str | None]
     return pl.DataFrame({name: pl.Series(each, dtype=pl.String) for name, each in zip(columns, values, strict=True)})
 
 
-def constant(values: list[Any], index: int) -> pl.Series:
-    """Return one of several values as a column of one row, of the type that holds them all."""
-    return pl.Series(values)[index : index + 1]
+def constants(values: list[Any]) -> pl.Series:
+    """Return values as a column, of the type that holds them all."""
+    return pl.Series(values)
+
+
+def type_of(column: pl.Series) -> str:
+    """Return the name of a column's type."""
+    return str(column.dtype)
 
 
 def is_table(value: Any) -> bool:

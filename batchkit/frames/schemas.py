@@ -11,6 +11,7 @@ import polars as pl
 
 from batchkit.errors import UsageError
 from batchkit.frames.columns import Mismatch
+from batchkit.frames.reading import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def unify(column: str, known: Any, found: Any) -> Any:
 
 
 def fit(series: pl.Series, dtype: Any, *, exact: bool) -> pl.Series:
-    """Return a column in the type of an output. Raises `Mismatch`, or a polars error that names the value.
+    """Return a column in the type of an output, exactly that. Raises `Mismatch`.
 
     exact: whether the type may be another only where the output's holds nulls; else values are converted as far as
     none of them changes (whole numbers to floats), and text is read.
@@ -121,36 +122,38 @@ def _converted(series: pl.Series, dtype: Any) -> pl.Series:
     """Return a column converted without loss."""
     found = series.dtype
     if found == pl.String:
-        return _read(series, dtype)
+        return fit(read(series, dtype), dtype, exact=False)
     if found.is_numeric() and dtype.is_numeric():
-        converted = series.cast(dtype, strict=True)
-        if (converted.cast(found, strict=False).eq_missing(series)).all():
-            return converted
-    if isinstance(found, pl.Datetime) and isinstance(dtype, pl.Datetime) and found.time_zone == dtype.time_zone:
-        return series.cast(dtype)
-    if isinstance(found, pl.List) and isinstance(dtype, pl.List):
-        flat = series.explode(empty_as_null=False, keep_nulls=False)
-        if fit(flat, dtype.inner, exact=False).dtype == dtype.inner:
-            return series.cast(dtype, strict=True)
+        return _without_loss(series, dtype)
+    if isinstance(found, pl.Datetime) and isinstance(dtype, pl.Datetime):
+        if (found.time_zone is None) == (dtype.time_zone is None):
+            return _without_loss(series, dtype)
+    elif isinstance(found, pl.Duration) and isinstance(dtype, pl.Duration):
+        return _without_loss(series, dtype)
+    elif isinstance(found, pl.List) and isinstance(dtype, pl.List):
+        flat = fit(
+            series.explode(empty_as_null=False, keep_nulls=False).rename(f"{series.name}[]"), dtype.inner, exact=False
+        )
+        values = iter(flat)
+        rows = [None if row is None else [next(values) for _ in row] for row in series.to_list()]
+        return pl.Series(series.name, rows, dtype=dtype, strict=True)
     raise Mismatch(series.name, None, str(found), str(dtype))
 
 
-def _read(series: pl.Series, dtype: Any) -> pl.Series:
-    """Return what texts say; an empty one, as CSV has them, is null. Raises `Mismatch` at the first that is unfit."""
-    texts = series.replace("", None)
-    if isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
-        read = texts.str.strptime(dtype, strict=False)
-    elif dtype == pl.Boolean:
-        known = {"true": True, "false": False}
-        read = texts.str.to_lowercase().replace_strict(known, default=None, return_dtype=pl.Boolean)
-    elif dtype.is_numeric():
-        read = texts.cast(dtype, strict=False)
+def _without_loss(series: pl.Series, dtype: Any) -> pl.Series:
+    """Cast, and see that nothing is lost by casting back. Raises `Mismatch` at the first value that does not come back.
+
+    A float may become a shorter one, which is rounded as floats are, but not infinite.
+    """
+    converted = series.cast(dtype, strict=False)
+    if series.dtype.is_float() and dtype.is_float():
+        lost = converted.is_infinite() & ~series.is_infinite()
     else:
-        raise Mismatch(series.name, None, "String", str(dtype))
-    lost = (read.is_null() & texts.is_not_null()).arg_max()
-    if lost is not None and read[lost] is None and texts[lost] is not None:
-        raise Mismatch(series.name, lost, f"{texts[lost]!r:.60}", str(dtype))
-    return read
+        lost = converted.cast(series.dtype, strict=False).ne_missing(series)
+    if lost.any():
+        index = lost.arg_max() or 0
+        raise Mismatch(series.name, index, f"{series[index]!r:.60}", str(dtype))
+    return converted
 
 
 def _cast(series: pl.Series, dtype: Any) -> pl.Series:

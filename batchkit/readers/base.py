@@ -89,4 +89,10 @@ class IndexBatch(Batch):
 
 def proof_of_item(item: Item) -> int:
     """Return a digest of an in-memory item that is the same in every process."""
-    return crc32(json.dumps(item, default=lambda value: type(value).__name__, skipkeys=True).encode())
+    return crc32(json.dumps(item, default=_told, skipkeys=True).encode())
+
+
+def _told(value: Any) -> str:
+    """Return what tells a value from others in every process: of objects in general, only their type does."""
+    known = type(value).__module__ in {"datetime", "decimal", "uuid", "builtins", "fractions", "pathlib"}
+    return repr(value) if known and not isinstance(value, set | frozenset) else type(value).__name__

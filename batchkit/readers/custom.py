@@ -65,12 +65,14 @@ class SourceReader:
     def read(self, span: Span, batch_size: int) -> Iterator[Batch]:
         """Read from the span's start on."""
         before = span.start
-        pairs = self._open(before)
-        self._opened = None
+        pairs: Iterator[tuple[Cursor, Item]] | None = None
         failure: Exception | None = None
         while failure is None:
             chunk: list[tuple[Cursor, Item]] = []
             try:
+                if pairs is None:
+                    pairs = self._open(before)
+                    self._opened = None
                 chunk.extend(islice(pairs, batch_size))  # keeps what came before an exception
             except Exception as error:  # noqa: BLE001  # the source is the user's
                 failure = error
@@ -137,7 +139,8 @@ class CursorBatch(Batch):
 
     def coordinate(self, index: int) -> Cursor:
         """Return the cursor before an item: reading from there begins with it."""
-        return self._cursors[index]
+        cursor = self._cursors[index]
+        return cursor if cursor is None else _checked(cursor)
 
 
 def _pair(pair: Any) -> tuple[Cursor, Item]:

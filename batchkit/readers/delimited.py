@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from batchkit.model import Batch, Cursor, Span, Verdict
     from batchkit.readers.blocks import Blocks
 
-SUFFIXES = {".csv": ",", ".tsv": "\t"}
-"""Suffix → what separates the fields of files that are called so, before a suffix for compression."""
-
 HEADER_BYTES = 1 << 20
 """A header that is longer is none."""
 

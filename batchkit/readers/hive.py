@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from batchkit.errors import SourceError
-from batchkit.frames.rows import constant
+from batchkit.frames.rows import constants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def partitions(files: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
                 f"'{path}' lies in partitions {list(keys)}, '{files[0][0]}' in {list(texts[0])}; give them in two jobs"
             )
     columns = {name: _typed([keys[name] for keys in texts]) for name in texts[0]}
-    return [{name: constant(values, index) for name, values in columns.items()} for index in range(len(files))]
+    series = {name: constants(values) for name, values in columns.items()}
+    return [{name: values[index : index + 1] for name, values in series.items()} for index in range(len(files))]
 
 
 def _keys(directory: str) -> dict[str, str | None]:
@@ -53,6 +54,6 @@ def _typed(texts: list[str | None]) -> list[Any]:
 def _whole_number(text: str) -> int:
     """Return a number that is written as Python would write it: `007` is text."""
     number = int(text)
-    if str(number) != text:
+    if str(number) != text or number.bit_length() > 63:  # noqa: PLR2004  # bits of a column of whole numbers
         raise ValueError(text)
     return number

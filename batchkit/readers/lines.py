@@ -10,7 +10,7 @@ from typing import Any
 
 from batchkit.errors import UsageError
 from batchkit.readers.listing import Listing
-from batchkit.readers.paths import stem
+from batchkit.readers.paths import name_of
 from batchkit.readers.splitting import Splitter
 
 TYPE_CHECKING = False
@@ -21,14 +21,11 @@ if TYPE_CHECKING:
 
 MAX_ITEM_BYTES = 64 << 20
 
-KINDS = ("lines", "ndjson", "csv")
-"""The kinds of source, in a job's definition, whose cursor is `[file index, byte offset]`."""
-
 
 class SplitReader:
     """Reads what a `Splitter` makes of the bytes of one or more files as one list.
 
-    kind: one of `KINDS`.
+    kind: of source, in a job's definition.
     """
 
     kind: str
@@ -41,7 +38,7 @@ class SplitReader:
         self._listing = Listing([os.fspath(source) for source in sources], splitter.delimiter.encode())
         paths = self._listing.paths
         self.restartable = self._listing.restartable
-        self.name = stem(paths[0])
+        self.name = name_of(self._listing.patterns[0])
         self.files: Sequence[str] = [path for path in paths if path != "-"]
 
     def options(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from batchkit.compression import require, suffix_of
 from batchkit.errors import InputChanged, SourceError, UsageError
-from batchkit.fingerprint import before, compare, describe, proof_of
+from batchkit.fingerprint import before, compare, describe, fewer, proof_of
 from batchkit.model import Cursor, Span, Verdict
 from batchkit.readers.archive_index import ArchiveIndex
 from batchkit.readers.archives import ArchiveBytes
@@ -160,7 +160,7 @@ class Listing:
     def _check_files(self, fingerprint: list[dict[str, Any]], cursor: Cursor) -> Verdict:
         now = self.fingerprint()
         if len(now) < len(fingerprint):
-            return Verdict("changed", f"there are {len(now)} files where there were {len(fingerprint)}")
+            return fewer(fingerprint, now)
         last = len(fingerprint) - 1
         found = Verdict("appended", f"'{now[-1]['path']}' is new") if len(now) > len(fingerprint) else Verdict("same")
         for index, was in enumerate(fingerprint):

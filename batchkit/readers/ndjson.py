@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-SUFFIXES = (".jsonl", ".ndjson")
-"""Files of JSON lines are called so, before a suffix for compression."""
-
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")

@@ -7,11 +7,12 @@ import os
 from typing import Any, NamedTuple
 
 from batchkit.errors import SourceError, UsageError
-from batchkit.fingerprint import HEAD, compare, describe, foot
+from batchkit.fingerprint import HEAD, compare, describe, fewer, foot
 from batchkit.frames import parquet
-from batchkit.frames.rows import Rows
+from batchkit.frames.rows import Rows, type_of
 from batchkit.model import Batch, Cursor, Span, Verdict
 from batchkit.readers.hive import partitions
+from batchkit.readers.paths import is_pattern, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,10 +54,13 @@ class ParquetReader:
         if not found:
             raise UsageError("no input: give a Parquet file, a pattern, or a directory")
         self._files = [_file(path, root) for path, root in found]
-        self._partitions = partitions([(each.path, each.root) for each in self._files])
+        self._partitions = [
+            {name: value for name, value in constants.items() if name not in each.schema}  # which many files keep, too
+            for each, constants in zip(self._files, partitions([pair[:2] for pair in self._files]), strict=True)
+        ]
         self._columns = _columns(self._files, self._partitions, columns)
         self._wanted = None if columns is None else list(columns)
-        self.name = os.path.splitext(os.path.basename(self._patterns[0].rstrip("/").rstrip("*")) or "rows")[0] or "rows"
+        self.name = name_of(self._patterns[0])
         self.files: Sequence[str] = [each.path for each in self._files]
 
     def identity(self) -> Any:
@@ -67,8 +71,13 @@ class ParquetReader:
     def fingerprint(self) -> Any:
         """Return size, time, first and last block, and number of rows of each file."""
         return [
-            {**describe(os.path.abspath(each.path), each.facts), "foot": foot(each.path), "rows": each.rows}
-            for each in self._files
+            {
+                **describe(os.path.abspath(each.path), each.facts),
+                "foot": foot(each.path),
+                "rows": each.rows,
+                "partitions": {name: type_of(value) for name, value in constants.items()},
+            }
+            for each, constants in zip(self._files, self._partitions, strict=True)
         ]
 
     def whole(self) -> Span:
@@ -100,7 +109,9 @@ class ParquetReader:
             try:
                 block = next(blocks, None)
             except parquet.ERRORS as error:
-                raise SourceError(f"cannot read '{path}' from row {start + 1:,} on: {_line(error)}") from error
+                raise SourceError(
+                    f"cannot read '{path}' from row {start + 1:,} on: {parquet.line_of(error)}"
+                ) from error
             if block is None:
                 raise SourceError(f"'{path}' ends at row {start:,}, where it had {stop:,} rows")
             start += block.height
@@ -111,7 +122,7 @@ class ParquetReader:
         del cursor, proof  # whatever changes a row changes the footer or the time
         now = self.fingerprint()
         if len(now) < len(fingerprint):
-            return Verdict("changed", f"there are {len(now)} files where there were {len(fingerprint)}")
+            return fewer(fingerprint, now)
         for was, file in zip(fingerprint, now, strict=False):
             try:
                 verdict = compare(was, file)
@@ -119,8 +130,10 @@ class ParquetReader:
                 raise SourceError(f"cannot read '{file['path']}': {error.strerror}") from error
             if verdict.kind == "same" and was["foot"] != file["foot"]:
                 verdict = Verdict("changed", f"the last {HEAD:,} bytes of '{file['path']}' are not what they were")
+            if verdict.kind == "same" and was["partitions"] != file["partitions"]:
+                verdict = Verdict("changed", f"the partitions are {file['partitions']} and were {was['partitions']}")
             if verdict.kind != "same":
-                return Verdict("changed", verdict.why)
+                return verdict._replace(kind="changed")
         if len(now) > len(fingerprint):
             return Verdict("appended", f"'{now[len(fingerprint)]['path']}' is new")
         return Verdict("same")
@@ -171,15 +184,16 @@ class RowBatch(Batch):
 def _matches(pattern: str) -> list[tuple[str, str]]:
     """Return the files that a source names, each with the root below which directories may be partitions."""
     if os.path.isdir(pattern):
-        root = pattern
-        paths = glob.glob(os.path.join(glob.escape(root), "**", "*.parquet"), recursive=True)
-        paths = [path for path in paths if not _hidden(os.path.relpath(path, root))]
-    elif os.path.lexists(pattern) or not glob.has_magic(pattern):
+        root = _above_partitions(pattern.rstrip(os.sep))
+        paths = glob.glob(os.path.join(glob.escape(pattern), "**", "*.parquet"), recursive=True)
+        paths = [path for path in paths if not _hidden(os.path.relpath(path, pattern))]
+    elif not is_pattern(pattern):
         return [(pattern, os.path.dirname(pattern))]
     else:
         root = os.path.dirname(pattern)
         while glob.has_magic(root):
             root = os.path.dirname(root)
+        root = _above_partitions(root)
         paths = glob.glob(pattern, recursive=True)
     files = sorted(path for path in paths if not os.path.isdir(path))
     if not files and os.path.isdir(pattern):
@@ -191,18 +205,27 @@ def _matches(pattern: str) -> list[tuple[str, str]]:
     return [(path, root) for path in files]
 
 
+def _above_partitions(directory: str) -> str:
+    """Return the directory above partitions that a source itself names: `year=2026/*.parquet` has the column, too."""
+    while "=" in os.path.basename(directory):
+        directory = os.path.dirname(directory)
+    return directory
+
+
 def _hidden(path: str) -> bool:
     """Tell what other programs put beside their data: names with `_` or `.` in front."""
     return any(part[0] in "._" for part in path.split(os.sep))
 
 
 def _file(path: str, root: str) -> _File:
+    if path == "-":
+        raise UsageError("Parquet cannot be read from standard input, only from its end: give a file")
     if not os.path.exists(path):
         raise UsageError(f"there is no file '{path}'")
     try:
         return _File(path, root, os.stat(path), parquet.rows_of(path), parquet.schema_of(path))
     except parquet.ERRORS as error:
-        raise SourceError(f"cannot read '{path}' as Parquet: {_line(error)}") from error
+        raise SourceError(f"cannot read '{path}' as Parquet (cut off or damaged?): {parquet.line_of(error)}") from error
 
 
 def _columns(
@@ -211,6 +234,8 @@ def _columns(
     """Return the columns to read of each file, and see that all files have them, of the same types."""
     first = files[0]
     known = [*first.schema, *(name for name in constants[0] if name not in first.schema)]
+    if wanted is not None and (not wanted or len(set(wanted)) < len(wanted)):
+        raise UsageError(f"columns is {list(wanted)}; give each column once, and at least one")
     for name in wanted or ():
         if name not in known:
             raise UsageError(f"'{first.path}' has no column '{name}'; it has {', '.join(known)}")
@@ -223,7 +248,3 @@ def _columns(
                     f"'{first.path}'; give columns= (--columns) without it"
                 )
     return list(wanted or known)
-
-
-def _line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 import sys
 
@@ -19,7 +20,7 @@ def resolve(patterns: list[str]) -> list[str]:
         raise UsageError("no input: give a file, a pattern, or - for standard input")
     paths: list[str] = []
     for pattern in patterns:
-        if pattern != "-" and not os.path.lexists(pattern) and glob.has_magic(pattern):
+        if is_pattern(pattern):
             matches = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
             if not matches:
                 raise UsageError(f"no file matches '{pattern}'")
@@ -48,12 +49,26 @@ def _refuse_unreadable(path: str) -> None:
 
 def unpacked(path: str) -> str:
     """Return a path without the suffix that says how the file is compressed."""
-    return path.removesuffix(suffix_of(path) or "")
+    return path[: len(path) - len(suffix_of(path) or "")]
 
 
 def stem(path: str) -> str:
     """Return a file's name without its directory and suffixes, for names of jobs."""
     return "stdin" if path == "-" else os.path.splitext(os.path.basename(unpacked(path)))[0]
+
+
+def name_of(pattern: str) -> str:
+    """Return a name for what a path or pattern names, which stays the same when more files match."""
+    if not is_pattern(pattern):
+        return stem(pattern.rstrip("/"))
+    name = re.sub(r"[][*?!]+", "", stem(pattern)).strip("-_. ")
+    above = os.path.basename(os.path.dirname(pattern))
+    return name or (above if above and not glob.has_magic(above) else "items")
+
+
+def is_pattern(source: str) -> bool:
+    """Tell a glob pattern from the name of a file."""
+    return source != "-" and not os.path.lexists(source) and glob.has_magic(source)
 
 
 def regular(path: str) -> bool:

@@ -162,7 +162,7 @@ class CsvSplitter(Splitter):
 
     def items_of(self, lines: list[str], raw: bytes, *, first: bool) -> tuple[Any, dict[int, str]]:
         """Return the rows of whole records, and why some of them are none."""
-        if first and raw.startswith(BOM):
+        if lines and first and raw.startswith(BOM):
             lines = [lines[0][1:], *lines[1:]]
         records = [line for line in lines if line not in _BLANK]
         sound = len(raw) <= self.limit and _is_utf8(raw)

@@ -13,10 +13,17 @@ if TYPE_CHECKING:
     from batchkit.model import Cursor, Span
 
 
-def share_done(fingerprint: Any, plan: Sequence[Span], cursors: Sequence[Cursor]) -> float | None:
-    """Return the share of a plan that is done, 0 to 1; `None` if unknown: pipes, compressed files, streams."""
+_FILES = {"lines", "csv", "ndjson", "parquet"}
+"""Kinds of source whose cursor is `[file index, offset]`, and whose fingerprint is a list of facts of files."""
+
+
+def share_done(kind: str, fingerprint: Any, plan: Sequence[Span], cursors: Sequence[Cursor]) -> float | None:
+    """Return the share of a plan that is done, 0 to 1; `None` if unknown: pipes, compressed files, streams.
+
+    kind: of the source, as its reader's identity says.
+    """
     coordinates = [span.start for span in plan], [span.stop for span in plan], cursors
-    places = [_places(fingerprint, each) for each in coordinates]
+    places = [_places(kind, fingerprint, each) for each in coordinates]
     if any(place is None for each in places for place in each):
         return None
     starts, stops, done = ([place or 0 for place in each] for each in places)
@@ -24,11 +31,11 @@ def share_done(fingerprint: Any, plan: Sequence[Span], cursors: Sequence[Cursor]
     return (sum(done) - sum(starts)) / total if total else None
 
 
-def _places(fingerprint: Any, coordinates: Sequence[Cursor]) -> list[int | None]:
+def _places(kind: str, fingerprint: Any, coordinates: Sequence[Cursor]) -> list[int | None]:
     """Return how far from the beginning of the input coordinates are; `None` where that is unknown."""
-    if isinstance(fingerprint, dict) and "items" in fingerprint:
+    if kind == "sequence":
         return list(coordinates)
-    if not isinstance(fingerprint, list):
+    if kind not in _FILES or fingerprint is None:
         return [None for _ in coordinates]
     before = [0]
     for facts in fingerprint:

@@ -37,7 +37,10 @@ def result_error(index: int | None, error: Exception) -> ResultError:
 
 
 class Writer(Protocol):
-    """Stores the results of one shard; states in its docstring whether exactly once or at least once."""
+    """Stores the results of one shard; states in its docstring whether exactly once or at least once.
+
+    `sync` is called in a thread beside `write`, unless the writer has `inline = True`.
+    """
 
     def intact(self, marks: Sequence[Mark]) -> int:
         """Return the index of the last of a shard's consecutive marks whose results are really there; -1: none.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from batchkit import compression
@@ -25,21 +24,12 @@ class Compressed:
         self._suffix = suffix
         self.empty = compression.compress(suffix, form.empty)
         self.parse = form.parse
+        self.resume = form.resume
 
     def render(self, results: Sequence[Any]) -> bytes:
         """Return one member with the results; nothing for none."""
         data = self._form.render(results)
         return compression.compress(self._suffix, data) if data else b""
-
-    def resume(self, head: bytes) -> None:
-        """Learn from the beginning of the output."""
-        text = b""
-        with suppress(
-            compression.CompressionFault
-        ):  # the head ends within a member, mostly; what comes out before that is enough
-            for chunk in compression.decompressed(self._suffix, iter([head])):
-                text += chunk
-        self._form.resume(text)
 
     def lines(self, chunks: Iterator[bytes]) -> Iterator[str]:
         """Decompress and decode the lines. Raises `DamageError`."""

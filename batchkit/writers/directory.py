@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from batchkit.writers.base import Kind, PublishLog
 
 
+_FILE = re.compile(r"\d{5}\.(txt|jsonl|ndjson|csv|tsv|parquet)(\.gz|\.zst)?")
+"""Names of the files that a directory output has."""
+
+
 class DirectoryOutput(FileOutput):
     """Results in the files of a directory, each result stored exactly once."""
 
@@ -69,16 +73,17 @@ class DirectoryOutput(FileOutput):
         finishing = log.last() or {}
         if finishing.get("state") == "finishing":
             files.make_directory(self.path.rstrip("/"))
-            if replace:
-                self._remove_others(finishing)
         super().finish(log, replace=replace)
+
+    def _replaced(self, finishing: dict[str, Any], *, replace: bool) -> None:
+        if replace and finishing["done"] is None:
+            self._remove_others(finishing)
 
     def _remove_others(self, finishing: dict[str, Any]) -> None:
         """Remove the files of an output that this one replaces."""
-        done = finishing["done"] or {"files": []}
-        ours = {target for _, target, _ in finishing["files"]} | {facts["path"] for facts in done["files"]}
+        ours = {target for _, target, _ in finishing["files"]}
         for name in os.listdir(self.path):
             path = os.path.join(self.path, name)
-            if re.fullmatch(r"\d{5}\.\w+(\.\w+)?", name) and path not in ours:
+            if _FILE.fullmatch(name) and path not in ours:
                 files.remove(path)
         files.sync_directory(self.path)

@@ -24,8 +24,8 @@ class Format(Protocol):
     def render(self, results: Sequence[Any]) -> bytes:
         """Return the bytes of the results. Raises `ResultError`."""
 
-    def resume(self, head: bytes) -> None:
-        """Learn from the beginning of the output what earlier runs decided; `b""` if nothing is written yet."""
+    def resume(self, lines: Iterator[str]) -> bool:
+        """Learn what earlier runs decided from the first lines of an output; return whether there was something."""
 
     def lines(self, chunks: Iterator[bytes]) -> Iterator[str]:
         """Yield the lines of an output, with their ends, from its bytes."""
@@ -47,8 +47,10 @@ class Uncompressed:
 class _Plain(Uncompressed):
     """A format without header."""
 
-    def resume(self, head: bytes) -> None:
-        """Learn nothing."""
+    def resume(self, lines: Iterator[str]) -> bool:
+        """Read and learn nothing."""
+        del lines
+        return True
 
 
 class Text(_Plain):

@@ -62,7 +62,8 @@ def _suffix_of(path: str, output_format: str | None, *, directory: bool) -> str:
     if suffix in _COMPRESSIONS:
         inner = os.path.splitext(stem)[1]
         return (inner if inner in FORMATS.values() or inner == ".ndjson" else ".txt") + suffix
-    return ".parquet" if directory and not suffix else suffix
+    known = {*FORMATS.values(), ".ndjson"}
+    return ".parquet" if directory and suffix not in known else suffix
 
 
 def _kind_of(suffix: str, schema: Mapping[str, Any] | str | None, *, alone: bool) -> Kind:

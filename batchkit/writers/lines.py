@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from typing import Any
 
 from batchkit import files
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from batchkit.writers.base import Joining
     from batchkit.writers.formats import Format
-
-HEAD = 64 << 10
-"""Bytes at the beginning of an output in which a header is looked for."""
 
 _COPY = 1 << 20
 _SYNC_EVERY = 64 << 20
@@ -40,10 +38,11 @@ class LineWriter:
         return self._part.intact(marks)
 
     def open(self, mark: list[int] | None) -> None:
-        """Cut the part to the mark."""
+        """Cut the part to the mark, and let the format learn from the first file that has something to learn from."""
         self._part.open(mark)
-        heads = map(head, (*self._earlier, self._part.path))
-        self._form.resume(next(filter(None, heads), b""))
+        for path in (*self._earlier, self._part.path):
+            if self._form.resume(self._form.lines(_chunks(Piece(path, files.size(path) or 0)))):
+                break
 
     def write(self, results: Sequence[Any]) -> None:
         """Render and append."""
@@ -96,7 +95,12 @@ class LineKind:
 
     def results(self, pieces: Sequence[Piece]) -> Iterator[Any]:
         """Yield what the format tells of the lines."""
-        return self._form.parse(line for piece in pieces for line in self._form.lines(_chunks(piece)))
+        if self._alone:  # then each has its own header
+            return chain.from_iterable(self._form.parse(self._lines(piece)) for piece in pieces)
+        return self._form.parse(line for piece in pieces for line in self._lines(piece))
+
+    def _lines(self, piece: Piece) -> Iterator[str]:
+        return self._form.lines(_chunks(piece))
 
 
 def _chunks(piece: Piece) -> Iterator[bytes]:
@@ -125,16 +129,3 @@ def _at(pieces: Sequence[Piece], offset: int) -> bytes:
             return chunk
         offset -= length
     raise AssertionError("the offset lies behind the last piece")
-
-
-def head(path: str) -> bytes:
-    """Return the first bytes of a file; none if it is missing."""
-    with files.naming("read", path):
-        try:
-            fd = files.kernel.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return b""
-        try:
-            return files.kernel.pread(fd, HEAD, 0)
-        finally:
-            files.kernel.close(fd)

@@ -14,7 +14,7 @@ from batchkit.frames.columns import Mismatch
 from batchkit.frames.fitting import cast, common
 from batchkit.frames.rows import Rows, gathered
 from batchkit.writers.base import Piece
-from batchkit.writers.spool import SpoolWriter, frames, last_schema
+from batchkit.writers.spool import SpoolWriter, extents, frames, last_schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,12 +45,15 @@ class ParquetKind:
         source = _Source(pieces, schema, joining)
         file = _Sink(target)
         try:
-            parquet.write(iter(source), schema, file, source.row_bytes)  # type: ignore[arg-type]
-        except Exception as error:
-            failure = source.error or file.error
+            group = parquet.group_rows([extent for piece in pieces for extent in _extents_of(piece)])
+            parquet.write(iter(source), schema, file, group)  # type: ignore[arg-type]
+        except (Exception, *parquet.ERRORS) as error:
+            failure = source.error or file.error or (error if isinstance(error, BatchkitError) else None)
             if failure is not None:
                 raise failure from error
-            raise DamageError(f"cannot write '{target}': {_first_line(error)}; run the same command again") from error
+            raise DamageError(
+                f"cannot write '{target}': {parquet.line_of(error)}; run the same command again"
+            ) from error
         finally:
             file.finish()
         if source.stopped:
@@ -96,27 +99,26 @@ def _frames_of(piece: Piece) -> Generator[Table]:
     return parquet.frames(piece.path) if piece.whole else frames(piece.path, piece.length)
 
 
-def _first_of(pieces: Sequence[Piece]) -> Table | None:
-    for piece in pieces:
-        with closing(_frames_of(piece)) as each:
-            first = next(each, None)
-        if first is not None:
-            return first
-    return None
+def _extents_of(piece: Piece) -> list[tuple[int, int]]:
+    """Return bytes and rows of consecutive stretches of a piece; of a published file, estimated by its first rows."""
+    if not piece.whole:
+        return extents(piece.path, piece.length)
+    with closing(parquet.frames(piece.path)) as blocks:
+        first = next(blocks, None)
+    rows = parquet.rows_of(piece.path)
+    return [] if first is None else [(int(first.estimated_size()) * rows // first.height, rows)]
 
 
 class _Source:
     """The frames of the pieces, gathered to a good size, until the job is asked to stop.
 
-    error: what ended it early; kept here because polars passes on only its text. row_bytes: an estimate.
+    error: what ended it early; kept here because polars passes on only its text.
     """
 
     def __init__(self, pieces: Sequence[Piece], schema: Schema, joining: Joining) -> None:
         self._pieces, self._schema, self._joining = pieces, schema, joining
         self.stopped = False
         self.error: BatchkitError | None = None
-        first = _first_of(pieces)
-        self.row_bytes = 1 if first is None else first.estimated_size() // max(1, first.height)
 
     def __iter__(self) -> Iterator[Table]:
         try:
@@ -168,7 +170,3 @@ class _Sink(io.RawIOBase):
                 files.sync_directory(os.path.dirname(self._file.path))
         finally:
             self._file.close()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

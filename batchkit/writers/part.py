@@ -88,7 +88,10 @@ def _crc_of(path: str, start: int, stop: int) -> int | None:
     if start == stop:
         return crc
     with files.naming("read", path):
-        fd = files.kernel.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fd = files.kernel.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
         try:
             while start < stop:
                 chunk = files.kernel.pread(fd, min(_CHUNK, stop - start), start)

@@ -72,7 +72,12 @@ class Parts:
         data = files.read_bytes(os.path.join(self.path, "owner"))
         if not data:
             return None
-        owner: dict[str, Any] = json.loads(data)
+        try:
+            owner: dict[str, Any] = json.loads(data)
+        except ValueError:
+            raise DamageError(
+                f"'{self.path}/owner' is not readable; remove '{self.path}' and start over with --restart"
+            ) from None
         if owner.get("format") != OWNER_FORMAT:
             raise DamageError(f"'{self.path}/owner' has format {owner.get('format')!r}, not {OWNER_FORMAT}")
         return owner

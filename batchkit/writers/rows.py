@@ -66,10 +66,10 @@ class Csv(Uncompressed):
                 return result_error(index, error)
         raise AssertionError("one of the results could not be written")
 
-    def resume(self, head: bytes) -> None:
-        """Take the columns from the header that stands there."""
-        lines = io.StringIO(head.decode("utf-8", "replace"), newline="\n")
+    def resume(self, lines: Iterator[str]) -> bool:
+        """Take the columns from the header, if it stands there."""
         self._columns = next(csv.reader(lines, delimiter=self._delimiter), None)
+        return self._columns is not None
 
     def parse(self, lines: Iterator[str]) -> Iterator[Any]:
         """Yield a dict of strings per row."""
@@ -88,6 +88,8 @@ def _field(value: Any) -> Any:
 
 
 def _plain(row: Any) -> Any:
+    if hasattr(row, "_asdict"):  # a named tuple
+        return row._asdict()
     return dataclasses.asdict(row) if dataclasses.is_dataclass(row) and not isinstance(row, type) else row
 
 

@@ -111,14 +111,16 @@ class SpoolWriter:
         if error.wanted == NO_COLUMN:
             where = f"its column '{name}' is {error.found}" if name else f"it is {error.found}"
             return ResultError(index, f"{where}, which a Parquet file cannot hold")
-        if MISSING not in {error.found, error.wanted}:
-            what = f"its column '{name}' is {error.found} here and {error.wanted} before"
-        else:
+        given = self._fitting.fixed
+        if error.found == MISSING:
+            what = f"its column '{name}' ({error.wanted}) is missing here"
+        elif error.wanted == MISSING:
             there = ", ".join(self._fitting.schema or ())
-            what = f"the output has no column '{name}' ({error.found} here); it has {there}"
-            if error.found == MISSING:
-                what = f"its column '{name}' ({error.wanted}) is missing here"
-        return ResultError(index, f"{what}; schema= (--schema) fixes columns and types in advance")
+            what = f"the {'schema' if given else 'output'} has no column '{name}' ({error.found} here); it has {there}"
+        else:
+            wanted = f"the schema says {error.wanted}" if given else f"{error.wanted} before"
+            what = f"its column '{name}' is {error.found} here and {wanted}"
+        return ResultError(index, what if given else f"{what}; schema= (--schema) fixes columns and types in advance")
 
     def sync(self) -> None:
         """Make it durable."""
@@ -134,18 +136,29 @@ def last_schema(path: str, length: int) -> Schema | None:
     if not length:
         return None
     with _reading(path) as read:
-        size = arrow.length_of(read(length - arrow.MARK, arrow.MARK))
-        return arrow.schema_of(read(length - arrow.MARK - size, size))
+        size = arrow.length_of(read(length - arrow.TAIL, arrow.TAIL))
+        return arrow.schema_of(read(length - arrow.TAIL - size, size))
 
 
 def frames(path: str, length: int) -> Generator[Table]:
     """Yield the frames in the first `length` bytes of a part."""
-    at = 0
     with _reading(path) as read:
-        while at < length:
-            size = arrow.length_of(read(at, arrow.MARK))
-            yield arrow.decode(read(at + arrow.MARK, size))
-            at += size + 2 * arrow.MARK
+        for at, size, _ in _extents(read, length):
+            yield arrow.decode(read(at, size))
+
+
+def extents(path: str, length: int) -> list[tuple[int, int]]:
+    """Return bytes and rows of each of the frames in the first `length` bytes of a part."""
+    with _reading(path) as read:
+        return [(size, rows) for _, size, rows in _extents(read, length)]
+
+
+def _extents(read: Callable[[int, int], bytes], length: int) -> Iterator[tuple[int, int, int]]:
+    at = 0
+    while at < length:
+        size, rows = arrow.extent_of(read(at, arrow.HEAD))
+        yield at + arrow.HEAD, size, rows
+        at += arrow.HEAD + size + arrow.TAIL
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if hasattr(value, "item") and hasattr(value, "dtype"):  # a scalar of an array library
-        return value.item()
+        return str(value) if value.dtype.kind in "Mm" else value.item()
     raise TypeError(f"a {type(value).__name__} has no form in JSON")
 
 
@@ -40,13 +40,15 @@ def listed(results: Sequence[Any]) -> list[Any]:
 
 
 def as_row(result: Any) -> dict[str, Any]:
-    """Return a result as a row: a list or tuple has `column_1` …, any other value is `result`."""
+    """Return a result as a row: a named tuple has its names, a list or tuple `column_1` …, any other is `result`."""
     if isinstance(result, dict):
         return result
     if hasattr(result, "__dataclass_fields__"):
         import dataclasses  # noqa: PLC0415  # only results that need it pay for the import
 
         return dataclasses.asdict(result)
+    if hasattr(result, "_asdict"):  # a named tuple
+        return dict(result._asdict())
     if isinstance(result, list | tuple):
         return {f"column_{number}": value for number, value in enumerate(result, 1)}
     return {"result": result}
