@@ -24,7 +24,8 @@ class QueryReader:
     """Reads what a query gives, as a stream. It must give the same rows in the same order each time it is run.
 
     A resume runs `query.slice(cursor)`, of which polars skips what it can: of a plain scan of Parquet files whole row
-    groups, of a sort or a group_by nothing.
+    groups, of a sort or a group_by nothing. After a stop, polars may still be at work on what was asked for; where that
+    is a Python function inside of the query, a process that ends meanwhile ends with an abort (all is committed before).
     """
 
     name = "query"
