@@ -10,10 +10,10 @@ demo: $(VENV)/run
 	$(BIN)/batchkit process sample_data/cities.txt --batch-size 100 -f sample_data/functions.py:slug -o cities.jsonl
 
 test: $(VENV)/dev
-	$(BIN)/pytest -q -m "not soak"
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not soak"
 
 quick: $(VENV)/dev
-	$(BIN)/pytest -q -m "not slow and not soak"
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not soak"
 
 check: lint test
 

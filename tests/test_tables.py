@@ -97,7 +97,7 @@ class TestRefusals:
             (decimal.Decimal("-Infinity"), "the decimal -Infinity"),
             (datetime.time(1, 2, tzinfo=datetime.UTC), "a time with a zone"),
             ({1, 2}, "a set"),
-            (object(), "a object"),
+            pytest.param(object(), "an object", id="object"),
             ([{1}], "a set"),
         ],
         ids=str,

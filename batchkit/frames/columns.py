@@ -179,7 +179,8 @@ def _plain(name: str, value: Any) -> Any:
             return value if type(value) in _KNOWN else kind(value)
     if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
         return value
-    raise Mismatch(name, None, f"a {type(value).__name__}", NO_COLUMN)
+    called = type(value).__name__
+    raise Mismatch(name, None, f"{'an' if called[0] in 'aeiou' else 'a'} {called}", NO_COLUMN)
 
 
 def _scalar(name: str, value: Any) -> Any:

@@ -25,7 +25,7 @@ class QueryReader:
 
     A resume runs `query.slice(cursor)`, of which polars skips what it can: of a plain scan of Parquet files whole row
     groups, of a sort or a group_by nothing. After a stop, polars may still be at work on what was asked for; where that
-    is a Python function inside of the query, a process that ends meanwhile ends with an abort (all is committed before).
+    is a Python function inside of the query, a process that ends meanwhile may abort (what is committed stays).
     """
 
     name = "query"
