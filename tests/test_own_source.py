@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -94,3 +97,16 @@ def test_the_key_of_a_call_is_the_same_in_the_run_that_repeats_it() -> None:
     assert seen[2][1].endswith(":0.3-1.0"), "the cursors before its first and its last item"
     of_items = [key for _, _, keys in seen[:2] + seen[3:] for key in keys]
     assert len(set(of_items)) == len(of_items) == 10
+
+
+def test_a_file_object_is_a_stream_and_no_source_of_ones_own() -> None:
+    """It has `read`, but it can be walked: also one that is no file of Python's own, such as a temporary one."""
+    with tempfile.NamedTemporaryFile("w+") as file:
+        file.write("one\ntwo\nthree\n")
+        file.seek(0)
+        assert not isinstance(file, io.IOBase)
+        paused = batchkit.process(file, str.strip, job="job", output="out.txt", max_items=1)
+        assert (paused.completed, paused.done) == (False, 1)
+        file.seek(0)
+        assert batchkit.process(file, str.strip, job="job", output="out.txt").new == 2
+    assert Path("out.txt").read_text() == "one\ntwo\nthree\n"
