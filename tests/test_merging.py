@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -19,6 +20,9 @@ from batchkit.writers import lines
 from batchkit.writers.base import Piece
 from batchkit.writers.formats import Text
 from tests.kernels import Hooked, installed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROWS = 20_000
 
@@ -127,30 +131,42 @@ def test_a_full_disk_while_merging_is_one_clear_error_and_the_next_run_completes
     assert pl.read_parquet("out.parquet").equals(source)
 
 
+def group_sizes(path: str) -> list[int]:
+    """Return the bytes of each row group, before compression."""
+    facts = pytest.importorskip("pyarrow.parquet").ParquetFile(path).metadata
+    groups = map(facts.row_group, range(facts.num_row_groups))
+    return [sum(group.column(index).total_uncompressed_size for index in range(group.num_columns)) for group in groups]
+
+
 @pytest.mark.usefixtures("workdir")
 def test_row_groups_are_bounded_by_bytes_where_rows_become_wider(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first rows say nothing about the last ones; polars keeps a whole row group in memory while it writes it."""
-    arrow = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(parquet, "GROUP_BYTES", 20_000)
     chance = random.Random(1)
     rows = [{"n": number, "text": "x"} for number in range(100)]
     rows += [{"n": number, "text": chance.randbytes(1000).hex()} for number in range(100, 200)]
     batchkit.process(range(200), rows.__getitem__, output="out.parquet", job="job", batch_size=10, progress="none")
-    groups = arrow.ParquetFile("out.parquet").metadata
-    sizes = [
-        sum(groups.row_group(index).column(column).total_uncompressed_size for column in range(2))
-        for index in range(groups.num_row_groups)
-    ]
+    sizes = group_sizes("out.parquet")
     assert sum(sizes) > 10 * parquet.GROUP_BYTES
     assert max(sizes) < 2 * parquet.GROUP_BYTES
     assert len(sizes) < 60, "and not smaller than need be"
     assert pl.read_parquet("out.parquet").to_dicts() == rows
-    batchkit.process(
-        range(201), [*rows, rows[0]].__getitem__, output="out.parquet", job="job", batch_size=10, progress="none"
-    )
-    groups = arrow.ParquetFile("out.parquet").metadata
-    assert max(groups.row_group(index).num_rows for index in range(groups.num_row_groups)) < 100
-    assert pl.read_parquet("out.parquet").to_dicts() == [*rows, rows[0]]
+
+
+@pytest.mark.usefixtures("workdir")
+@pytest.mark.xfail(strict=True, reason="the rows of a published file are taken for equally wide, and for as its first")
+def test_row_groups_are_bounded_by_bytes_where_a_published_file_is_merged_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Many light rows in it say nothing about the heavy ones; its own row groups do."""
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 20_000)
+    chance = random.Random(1)
+    rows = [{"n": number, "text": "x"} for number in range(1000)]
+    rows += [{"n": number, "text": chance.randbytes(1000).hex()} for number in range(1000, 1100)]
+    for count in (1099, 1100):
+        batchkit.process(range(count), rows.__getitem__, output="out.parquet", job="job", batch_size=50)
+    assert pl.read_parquet("out.parquet").to_dicts() == rows
+    assert max(group_sizes("out.parquet")) < 2 * parquet.GROUP_BYTES
 
 
 class TestGroupRows:
@@ -191,13 +207,8 @@ class Attempt:
 
     def __init__(self, offset: int, stretches: int) -> None:
         self.offset = offset
-        self.left = stretches
+        self.keep_going: Callable[[], Any] = chain(repeat(1, stretches), repeat(0)).__next__
         self.notes: list[int] = []
-
-    def keep_going(self) -> bool:
-        """Tell whether another stretch may be copied."""
-        self.left -= 1
-        return self.left >= 0
 
     def note(self, offset: int) -> None:
         """Remember."""

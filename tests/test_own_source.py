@@ -99,6 +99,29 @@ def test_the_key_of_a_call_is_the_same_in_the_run_that_repeats_it() -> None:
     assert len(set(of_items)) == len(of_items) == 10
 
 
+@pytest.mark.parametrize("at", [0, 5])
+def test_what_a_source_raises_is_told_in_one_line_behind_what_came_before(at: int) -> None:
+    """Where reading begins, and later on; what came before it is kept, and the next run goes on there."""
+    fault = [at]
+
+    class Broken(Pairs):
+        def read(self, cursor: Any) -> Iterator[tuple[Any, int]]:
+            for pair in super().read(cursor):
+                if pair[1] in fault:
+                    raise OSError("the line broke\nand nobody mended it")
+                yield pair
+
+    with pytest.raises(batchkit.SourceError, match="the line broke and nobody mended it") as caught:
+        batchkit.process(Broken(), job="job", output="out.txt", batch_size=3)
+    assert "\n" not in str(caught.value)
+    assert batchkit.Job("job").status().done == at
+    with pytest.raises(batchkit.SourceError, match="the line broke and nobody") as caught:
+        batchkit.process(Broken(), job="job", output="out.txt", batch_size=3)
+    assert "\n" not in str(caught.value)
+    fault.clear()
+    assert batchkit.process(Broken(), job="job", output="out.txt").done == 10
+
+
 def test_a_file_object_is_a_stream_and_no_source_of_ones_own() -> None:
     """It has `read`, but it can be walked: also one that is no file of Python's own, such as a temporary one."""
     with tempfile.NamedTemporaryFile("w+") as file:

@@ -713,6 +713,18 @@ class TestTextsReadByASchema:
         run([pl.DataFrame({"a": ["2026-01-01", ""]})], schema="a=date", job="other", output="other.parquet")
         assert found("other.parquet") == [{"a": datetime.date(2026, 1, 1)}, {"a": None}]
 
+    @pytest.mark.parametrize("unit", ["ns", "us", "ms"])
+    @pytest.mark.parametrize("kind", [pl.Datetime, pl.Duration])
+    def test_times_of_a_table_are_converted_where_nothing_is_lost(self, unit: Any, kind: Any) -> None:
+        """Whole microseconds of any unit; nanoseconds between them are refused with the batch before them kept."""
+        schema = f"a={kind.__name__.lower()}"
+        fine, whole = (pl.DataFrame({"a": pl.Series([count], dtype=kind(unit))}) for count in (1500, 2000))
+        if unit == "ns":
+            assert "'a'" in str(refused([whole, fine], schema=schema, batch_size=1))
+            assert len(kept()) == 1
+        run([whole, whole], schema=schema, batch_size=1)
+        assert pl.read_parquet("out.parquet")["a"].to_list() == whole["a"].to_list() * 2
+
 
 def test_array_scalars_of_time_keep_microseconds_and_finer_ones_are_refused() -> None:
     """As plain numbers, which they become when asked for a Python value, they would mean nothing."""
