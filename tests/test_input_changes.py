@@ -568,6 +568,13 @@ NO_OWNER = pytest.mark.xfail(
 )
 
 
+@NO_GLOB
+def test_a_file_whose_own_name_looks_like_a_pattern_is_no_pattern() -> None:
+    """It is read as the file that it is, and an output that the pattern would find is none of its business."""
+    Path("a[1].txt").write_text("a\n")
+    assert batchkit.process("a[1].txt", output="a1.txt", job="load").done == 1
+
+
 class TestParts:
     """The parts of an output were tampered with."""
 
