@@ -190,7 +190,7 @@ class TestGroupRows:
         assert parquet.group_rows([(8, 1), (3 * parquet.GROUP_BYTES, 1), (8, 1)]) == 1
         assert parquet.group_rows([(30 * parquet.GROUP_BYTES, 10)]) == 1
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(extents=st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 60)), min_size=1, max_size=30))
     def test_no_group_holds_much_more_than_it_may(self, extents: list[tuple[int, int]]) -> None:
         """At most twice as much, wherever groups begin among the pieces, if it has more than a row."""

@@ -33,9 +33,7 @@ class Pairs:
             yield (number // 4, number % 4), number
 
 
-@pytest.mark.parametrize(
-    "facts", [[], ["a"], [1, 2], [{"size": 3}], {"items": "x"}, {"items": 5}, {"size": 1}, "text", 7], ids=str
-)
+@pytest.mark.parametrize("facts", [[], ["a"], [{"size": 3}], {"items": "x"}, {"items": 5}, "text"], ids=str)
 def test_a_source_may_say_of_itself_whatever_it_likes(facts: Any) -> None:
     """Nobody takes it for facts of files or the length of a list: the share that is done is unknown."""
     result = batchkit.process(Pairs(facts), job="job", output="out.txt", batch_size=3, max_items=4)
