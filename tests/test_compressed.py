@@ -415,6 +415,22 @@ class TestIndex:
         assert reader.check(fingerprint, batch.stop, batch.proof).kind == "appended"
         assert items_of(reader, batch.stop) == ["more"]
 
+    def test_how_much_a_file_held_is_forgotten_when_it_grew(self, indexed: Path) -> None:
+        """Else its end would be taken for reached at the cursor, and nothing before it be proved; points stay good."""
+        packed(".gz", noise(200_000))
+        batches_of(keeping(indexed), 500)
+        (path,) = indexed.iterdir()
+
+        def index() -> archive_index.ArchiveIndex:
+            return archive_index.ArchiveIndex(str(path), LineReader(["items.txt.gz"]).fingerprint()[0])
+
+        before = index()
+        assert (before.holds, before.nearest(10**9) is not None) == (len(noise(200_000)), True)
+        with Path("items.txt.gz").open("ab") as file:
+            file.write(gzip.compress(b"more\n"))
+        grown = index()
+        assert (grown.holds, grown.nearest(10**9)) == (None, before.nearest(10**9))
+
     def test_the_index_stays_small(self, indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Newest points are near each other and old ones far apart: their number grows with the logarithm."""
         monkeypatch.setattr(archive_index, "SPACING", 100_000)
@@ -566,3 +582,11 @@ class TestCompression:
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert done.stdout == "set()\n"
+
+    @pytest.mark.parametrize("name", ["X.TXT.GZ", "x.Txt.Gz", "X.CSV.ZST"])
+    def test_a_suffix_says_so_in_capitals_too(self, name: str) -> None:
+        """As files from other systems are called."""
+        pack = PACK[os.path.splitext(name)[1].lower()]
+        Path(name).write_bytes(pack(b"n\n1\n"))
+        expected = [{"n": "1"}] if ".CSV" in name else ["n", "1"]
+        assert list(batchkit.process(name, job="job").results()) == expected

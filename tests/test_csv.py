@@ -376,3 +376,17 @@ def test_a_job_over_rows_is_paused_and_completed() -> None:
     with Path("rows.csv").open("a") as file:
         file.write('more,"1\n2"\n')
     assert batchkit.process(CsvReader(["rows.csv"]), job="load").new == 1
+
+
+def test_a_byte_order_mark_is_dropped_where_the_first_batch_is_cut_and_there_is_no_header() -> None:
+    """A first batch of one row, or of none, is split off before the rows behind it; the mark is nobody's."""
+    reader = CsvReader
+    Path("rows.csv").write_bytes(BOM + b"1,x\n2,y\n3,z\n")
+    paused = batchkit.process(reader(["rows.csv"], header=False), job="load", output="out.jsonl", max_items=1)
+    assert list(paused.results()) == [{"column_1": "1", "column_2": "x"}]
+    result = batchkit.process(reader(["rows.csv"], header=False), job="load", output="out.jsonl")
+    assert [row["column_1"] for row in result.results()] == ["1", "2", "3"]
+    (batch,) = batches_of(reader(["rows.csv"], header=False), 10)
+    assert [list(part.items) for part in batch.split(0)] == [[], list(batch.items)]
+    for index in range(4):
+        assert rows_of(reader(["rows.csv"], header=False), batch.coordinate(index)) == list(batch.items)[index:]

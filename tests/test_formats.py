@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
 import datetime
@@ -9,14 +10,18 @@ import decimal
 import io
 import json
 import math
+import os
+import random
 import uuid
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
+import polars as pl
 import pytest
 from hypothesis import given, settings, strategies as st
 
 import batchkit
+from batchkit import compression
 from batchkit.errors import UsageError
 from batchkit.writers.base import ResultError
 from batchkit.writers.formats import Format, Jsonl, Text
@@ -405,3 +410,131 @@ class TestInJobs:
         """Values that are no strings stand as JSON in a text file."""
         batchkit.process([1, {"a": 2}], None, output="out.txt")
         assert [json.loads(line) for line in Path("out.txt").read_text().splitlines()] == [1, {"a": 2}]
+
+
+def unpacked(name: str) -> bytes:
+    """Return what a compressed output holds."""
+    suffix = compression.suffix_of(name) or ""
+    return b"".join(compression.decompressed(suffix, [Path(name).read_bytes()]))
+
+
+class Place(NamedTuple):
+    """A result that is a named tuple."""
+
+    name: str
+    people: int
+
+
+class TestCompressedHeaders:
+    """A compressed CSV has its header where no other tool would look for it: inside its first member."""
+
+    def test_a_header_comes_once_behind_a_first_batch_of_many_blocks(self) -> None:
+        """However far the first member reaches before anything of it can be unpacked, its header is found again."""
+        chance = random.Random(3)
+        noise = [base64.b64encode(chance.randbytes(90)).decode() for _ in range(1500)]
+
+        def row(number: int) -> dict[str, str]:
+            return {"n": str(number), "noise": noise[number]}
+
+        options: dict[str, Any] = {"output": "out.csv.zst", "job": "job", "batch_size": 1400}
+        batchkit.process(range(1500), row, max_items=1400, **options)
+        assert Path("out.csv.zst.parts/00000").stat().st_size > 64 << 10
+        batchkit.process(range(1500), row, **options)
+        assert rows(unpacked("out.csv.zst")) == [["n", "noise"], *([str(at), text] for at, text in enumerate(noise))]
+
+    @pytest.mark.parametrize("name", ["out.csv.gz", "out.csv.zst"])
+    def test_a_header_comes_once_behind_a_published_output_without_results(self, name: str) -> None:
+        """An empty member stands there first; the header of the next part is the only one, after a pause, too."""
+        Path("in.txt").write_text("1\n")
+
+        def row(line: str) -> dict[str, str] | None:
+            return None if line == "1" else {"n": line}
+
+        assert batchkit.process("in.txt", row, output=name).completed
+        assert unpacked(name) == b""
+        Path("in.txt").write_text("1\n2\n3\n4\n")
+        assert not batchkit.process("in.txt", row, output=name, max_items=1).completed
+        assert batchkit.process("in.txt", row, output=name).completed
+        assert unpacked(name) == b"n\n2\n3\n4\n"
+
+
+class TestDirectories:
+    """A directory holds a whole file per shard."""
+
+    @pytest.mark.parametrize("output_format", ["csv", "tsv", "csv.gz"])
+    def test_results_of_a_directory_of_csv_files_hold_no_header(self, output_format: str) -> None:
+        """Each file has its own header, and none of them is a row."""
+        Path("in.txt").write_text("1\n2\n")
+
+        def row(line: str) -> dict[str, str]:
+            return {"n": line}
+
+        for count in (2, 3, 4):
+            Path("in.txt").write_text("".join(f"{number}\n" for number in range(1, count + 1)))
+            result = batchkit.process("in.txt", row, output="out/", output_format=output_format)
+            assert list(result.results()) == [{"n": str(number)} for number in range(1, count + 1)]
+        assert len(list(Path("out").iterdir())) == 3
+
+    def test_the_results_of_a_directory_that_is_paused_hold_no_header(self) -> None:
+        """Neither that of a published file nor that of a part."""
+        Path("in.txt").write_text("1\n2\n")
+        batchkit.process("in.txt", lambda line: {"n": line}, output="out/", output_format="csv", job="job")
+        Path("in.txt").write_text("1\n2\n3\n4\n")
+        result = batchkit.process(
+            "in.txt", lambda line: {"n": line}, output="out/", output_format="csv", job="job", max_items=1
+        )
+        assert list(result.results()) == [{"n": "1"}, {"n": "2"}, {"n": "3"}]
+
+    @pytest.mark.parametrize("name", ["run.v2/", "2026.11.23/", "plain/"])
+    def test_a_directory_with_a_dot_in_its_name_holds_parquet(self, name: str) -> None:
+        """Only the suffix of a format says which; any other belongs to the name."""
+        batchkit.process([{"n": 1}], output=name, job="job")
+        assert [path.name for path in Path(name).iterdir()] == ["00000.parquet"]
+        assert pl.read_parquet(Path(name) / "00000.parquet").to_dicts() == [{"n": 1}]
+
+    def test_what_a_replaced_directory_held_goes_at_the_first_publication_and_never_later(self) -> None:
+        """Files that an earlier output left go, files with other names and files that come later stay."""
+        Path("in.txt").write_text("1\n")
+        os.mkdir("out")
+        stale = [Path("out/00000.jsonl"), Path("out/00001.csv"), Path("out/00007.csv.gz")]
+        others = [Path("out/notes.txt"), Path("out/000.csv"), Path("out/_SUCCESS")]
+        for path in (*stale, *others):
+            path.write_text(path.name)
+        options: dict[str, Any] = {"output": "out/", "output_format": "csv", "job": "job", "overwrite": True}
+
+        def row(line: str) -> dict[str, str]:
+            return {"n": line}
+
+        batchkit.process("in.txt", row, **options, max_items=0)
+        assert all(path.exists() for path in (*stale, *others)), "nothing goes before there is something instead"
+        batchkit.process("in.txt", row, **options)
+        assert sorted(Path("out").iterdir()) == sorted([Path("out/00000.csv"), *others])
+        foreign = Path("out/00042.csv")
+        foreign.write_text("put there later")
+        Path("in.txt").write_text("1\n2\n")
+        assert batchkit.process("in.txt", row, **options).completed
+        assert sorted(Path("out").iterdir()) == sorted(
+            [*map(Path, ("out/00000.csv", "out/00001.csv")), *others, foreign]
+        )
+        assert foreign.read_text() == "put there later"
+        assert [path.read_text() for path in others] == [path.name for path in others]
+
+    @pytest.mark.xfail(strict=True, reason="a restart takes all files that are named like its own for its own")
+    def test_a_restart_without_leave_to_overwrite_removes_only_what_the_job_had_published(self) -> None:
+        """The files of its own output go, also those beyond the new ones; another's stay."""
+        Path("in.txt").write_text("1\n")
+        options: dict[str, Any] = {"output": "out/", "output_format": "csv", "job": "job"}
+        batchkit.process("in.txt", lambda line: {"n": line}, **options)
+        Path("in.txt").write_text("1\n2\n")
+        batchkit.process("in.txt", lambda line: {"n": line}, **options)
+        foreign = Path("out/00042.csv")
+        foreign.write_text("another's")
+        batchkit.process("in.txt", lambda line: {"n": line}, restart=True, **options)
+        assert sorted(Path("out").iterdir()) == [Path("out/00000.csv"), foreign]
+
+
+def test_a_named_tuple_keeps_its_names_in_csv() -> None:
+    """Its fields are the columns, as those of a dataclass are."""
+    places = [Place("Wien", 2), Place("Graz", 0)]
+    batchkit.process(places, lambda place: place, output="out.csv", job="job")
+    assert Path("out.csv").read_text() == "name,people\nWien,2\nGraz,0\n"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 
 import batchkit
@@ -439,3 +441,172 @@ class TestDefinition:
         monkeypatch.chdir("sub")
         result = batchkit.process("../items.txt", None, job="load", output="../out.txt", state_dir="../.batchkit")
         assert result.done == COUNT
+
+
+class TestOrder:
+    """A cursor counts the files of a pattern in the order of their names: another order is another input."""
+
+    @staticmethod
+    def put(name: str, *numbers: int) -> None:
+        """Write a file of numbers, as its suffix says."""
+        if name.endswith(".parquet"):
+            pl.DataFrame({"n": numbers}).write_parquet(name)
+        else:
+            Path(name).write_text("".join(f"{each}\n" for each in ("n", *numbers)))
+
+    @pytest.mark.parametrize(
+        ("suffix", "done"), [("txt", 1), ("txt", None), ("csv", 3), ("parquet", 3), ("parquet", None)]
+    )
+    def test_a_file_that_sorts_before_the_others_cannot_be_gone_on_with(self, suffix: str, done: int | None) -> None:
+        """Going on would leave out its items and repeat others: exit 5, and the message offers only to start over."""
+        for name in ("p2", "p3"):
+            self.put(f"{name}.{suffix}", 1, 2)
+        batchkit.process(f"p*.{suffix}", output="kept/", job="load", max_items=done)
+        before = batchkit.Job("load").status().done
+        self.put(f"p1.{suffix}", 3, 4)
+        for wish in ("stop", "continue"):
+            with pytest.raises(InputChanged, match="in the place of") as caught:
+                batchkit.process(f"p*.{suffix}", output="kept/", job="load", on_input_change=wish)
+            assert caught.value.exit_code == 5
+            assert "--restart" in str(caught.value)
+            assert "continue" not in str(caught.value)
+        assert batchkit.Job("load").status().done == before
+        Path(f"p1.{suffix}").unlink()
+        assert batchkit.process(f"p*.{suffix}", output="kept/", job="load").completed
+
+    @pytest.mark.parametrize("suffix", ["txt", "parquet"])
+    def test_a_file_less_before_the_last_cannot_be_gone_on_with(self, suffix: str) -> None:
+        """The others have moved up."""
+        for name in ("p1", "p2", "p3"):
+            self.put(f"{name}.{suffix}", 1, 2)
+        batchkit.process(f"p*.{suffix}", output="kept/", job="load", max_items=3)
+        Path(f"p1.{suffix}").unlink()
+        with pytest.raises(InputChanged, match="2 files") as caught:
+            batchkit.process(f"p*.{suffix}", output="kept/", job="load", on_input_change="continue")
+        assert "continue" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("pattern", "first", "earlier"),
+        [("part-*.csv", "part-2.csv", "part-1.csv"), ("*.txt", "b.txt", "a.txt"), ("p?.parquet", "p2", "p1")],
+    )
+    def test_a_job_over_a_pattern_keeps_its_name_when_an_earlier_file_comes(
+        self, pattern: str, first: str, earlier: str
+    ) -> None:
+        """It is the same job, which says that its input changed, and not a new one that begins anew."""
+        suffix = os.path.splitext(pattern)[1]
+        self.put(first.removesuffix(suffix) + suffix, 1)
+        name = batchkit.process(pattern, output="kept/").job
+        assert name
+        self.put(earlier.removesuffix(suffix) + suffix, 2)
+        with pytest.raises(InputChanged, match=f"'{name}'"):
+            batchkit.process(pattern, output="kept/")
+        assert os.listdir(".batchkit") == [name]
+
+
+NO_GLOB = pytest.mark.xfail(
+    strict=True,
+    reason="fnmatch compares whole paths: its star goes over directories and dots, and `**` is no directory",
+)
+
+
+class TestOutputsAmongInputs:
+    """An output that the pattern of the input would match is an input of the next run."""
+
+    @pytest.mark.parametrize(
+        ("pattern", "output"),
+        [("*.txt", "out.txt"), ("in/*.csv", "in/out.csv"), ("*", "out.jsonl"), ("in/**/*.csv", "in/deep/out.csv")],
+    )
+    def test_an_output_that_matches_the_input_is_refused_before_anything_is_done(
+        self, pattern: str, output: str
+    ) -> None:
+        """Wrong usage, which names both; nothing is begun."""
+        Path("in/deep").mkdir(parents=True)
+        for path in ("a.txt", "in/a.csv", "in/deep/b.csv"):
+            Path(path).write_text("a\n1\n")
+        with pytest.raises(batchkit.UsageError, match="would match the input") as caught:
+            batchkit.process(batchkit.lines(pattern), output=output, job="load")
+        assert pattern in str(caught.value)
+        assert Path(output).name in str(caught.value)
+        assert not list(Path(".batchkit").rglob("job.json"))
+
+    @NO_GLOB
+    def test_a_file_in_the_directory_that_a_recursive_pattern_begins_with_matches_it(self) -> None:
+        """`**` stands for no directory, too."""
+        Path("in/deep").mkdir(parents=True)
+        Path("in/deep/a.csv").write_text("a\n1\n")
+        with pytest.raises(batchkit.UsageError, match="would match the input"):
+            batchkit.process("in/**/*.csv", output="in/out.csv", job="load")
+
+    @pytest.mark.xfail(strict=True, reason="of a directory output only its own name is compared, not its files'")
+    def test_a_directory_whose_files_match_the_input_is_refused(self) -> None:
+        """Its files are what the pattern would find."""
+        Path("in").mkdir()
+        pl.DataFrame({"n": [1]}).write_parquet("in/a.parquet")
+        with pytest.raises(batchkit.UsageError, match="would match the input"):
+            batchkit.process("*/*.parquet", output="out/", job="load")
+
+    @pytest.mark.parametrize(
+        "output",
+        [
+            pytest.param("in/deep/out.txt", marks=NO_GLOB),
+            "out.txt",
+            "in/out.jsonl",
+            pytest.param("in/.out.txt", marks=NO_GLOB),
+        ],
+    )
+    def test_an_output_that_the_pattern_does_not_find_is_taken(self, output: str) -> None:
+        """A star ends at a directory, and finds no hidden files."""
+        Path("in/deep").mkdir(parents=True)
+        Path("in/a.txt").write_text("a\n")
+        for _ in range(2):
+            assert batchkit.process("in/*.txt", output=output, job="load").done == 1
+
+
+@NO_GLOB
+def test_a_file_whose_own_name_looks_like_a_pattern_is_no_pattern() -> None:
+    """It is read as the file that it is, and an output that the pattern would find is none of its business."""
+    Path("a[1].txt").write_text("a\n")
+    assert batchkit.process("a[1].txt", output="a1.txt", job="load").done == 1
+
+
+NO_OWNER = pytest.mark.xfail(
+    strict=True, raises=(AttributeError, KeyError), reason="JSON that is no owner at all is taken for one"
+)
+
+
+class TestParts:
+    """The parts of an output were tampered with."""
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"{half of it",
+            b"\xff\xfe\x00",
+            b'{"format": 9}\n',
+            *(pytest.param(data, marks=NO_OWNER) for data in (b"[]\n", b"5\n", b'{"format": 1}\n')),
+        ],
+    )
+    @pytest.mark.usefixtures("paused")
+    def test_an_owner_that_cannot_be_read_is_one_clear_error(self, data: bytes) -> None:
+        """It names the file and what to do, and that works."""
+        Path("out.txt.parts/owner").write_bytes(data)
+        with pytest.raises(batchkit.DamageError, match=r"out\.txt\.parts/owner") as caught:
+            run()
+        assert "\n" not in str(caught.value)
+        shutil.rmtree("out.txt.parts")
+        assert run(restart=True).completed
+        assert Path("out.txt").read_text() == lines()
+
+    @pytest.mark.parametrize("output", ["out.txt", "out.csv", "out.jsonl.gz", "out.parquet", "kept/"])
+    def test_deleted_parts_of_a_paused_job_are_an_error_that_says_how_to_start_over(self, output: str) -> None:
+        """What was committed is gone: only a restart gets it back."""
+        source = [{"n": number} for number in range(6)]
+        options: dict[str, Any] = {"output": output, "job": "load", "batch_size": 1}
+        batchkit.process(source, max_items=3, **options)
+        shutil.rmtree(f"{output.rstrip('/')}.parts")
+        with pytest.raises(batchkit.BatchkitError, match="--restart") as caught:
+            batchkit.process(source, **options)
+        assert "\n" not in str(caught.value)
+        result = batchkit.process(source, restart=True, **options)
+        assert (result.completed, result.new) == (True, 6)
+        assert len(list(result.results())) == 6

@@ -10,7 +10,7 @@ import os
 import tempfile
 import uuid
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 import pytest
@@ -620,3 +620,253 @@ class TestCommandLine:
         ended = cli("process", *words, "-o", "out.jsonl")
         assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
         assert not list(Path(".batchkit").rglob("job.json"))
+
+
+UTC = datetime.UTC
+
+
+class TestTextsReadByASchema:
+    """A text is read exactly, or its item is refused at once: nothing is committed that no merge could take."""
+
+    @pytest.mark.parametrize(
+        ("kind", "text"),
+        [
+            ("datetime", "2026-11-23T06:00:00Z"),
+            ("datetime", "2026-11-23T06:00:00+01:00"),
+            ("datetime[UTC]", "2026-11-23T06:00:00"),
+            ("datetime", "2026-11-23T06:00:00.1234567"),
+            ("datetime[UTC]", "2026-11-23T06:00:00.123456789Z"),
+            ("datetime", "2026-11-23T06:00:00,1234567"),
+            ("datetime", "23.11.2026 06:00"),
+            ("time", "06:00:00.1234567"),
+            ("time", "6 am"),
+            ("date", "01/02/2024"),
+            ("date", "2024-02-30"),
+            ("date", "1.2.2024"),
+            ("decimal(10,2)", "1.239"),
+            ("decimal(10,2)", "123456789.00"),
+            ("decimal(10,2)", "NaN"),
+            ("decimal(10,2)", "1,50"),
+            ("decimal(10,2)", " 1"),
+            ("decimal(10,2)", "1_0"),
+            ("float", "1e400"),
+            ("float", "-1e400"),
+            ("float", "1_000.5"),
+            ("float32", "1e39"),
+            ("int", "1.0"),
+            ("int", " 1"),
+            ("int", "1_000"),
+            ("int8", "128"),
+            ("uint8", "-1"),
+            ("bool", "1"),
+            ("list[int]", ["1", "x"]),
+        ],
+    )
+    def test_a_text_that_does_not_say_exactly_a_value_is_refused_at_its_item(self, kind: str, text: Any) -> None:
+        """What came before is kept, the error names column and item, and a mended text goes on to a whole file."""
+        rows: list[Any] = [{"a": None}, {"a": text}, {"a": None}]
+        error = refused(rows, schema=f"a={kind}")
+        assert (error.item, kept()) == (1, [{"a": None}])
+        assert "column 'a" in str(error)
+        rows[1] = {"a": None}
+        assert run(rows, schema=f"a={kind}").completed
+        assert found() == [{"a": None}] * 3
+
+    @pytest.mark.parametrize(
+        ("kind", "text", "value"),
+        [
+            ("datetime", "2026-11-23T06:00:00.123456", datetime.datetime(2026, 11, 23, 6, 0, 0, 123456)),  # noqa: DTZ001
+            ("datetime", "2026-11-23 06:00", datetime.datetime(2026, 11, 23, 6)),  # noqa: DTZ001
+            ("datetime[UTC]", "2026-11-23T06:00:00Z", datetime.datetime(2026, 11, 23, 6, tzinfo=UTC)),
+            ("datetime[UTC]", "2026-11-23T06:00:00+01:00", datetime.datetime(2026, 11, 23, 5, tzinfo=UTC)),
+            ("date", "2026-11-23", datetime.date(2026, 11, 23)),
+            ("time", "06:00:01.5", datetime.time(6, 0, 1, 500_000)),
+            ("decimal(10,2)", "1.5", decimal.Decimal("1.50")),
+            ("decimal(10,2)", "1.230", decimal.Decimal("1.23")),
+            ("decimal(10,2)", "-99999999.99", decimal.Decimal("-99999999.99")),
+            ("float", "1e300", 1e300),
+            ("float", "inf", math.inf),
+            ("float", "-7", -7.0),
+            ("int", "-9223372036854775808", -(2**63)),
+            ("uint64", "18446744073709551615", 2**64 - 1),
+            ("bool", "False", False),
+            ("str", "01/02/2024", "01/02/2024"),
+        ],
+    )
+    def test_a_text_that_says_a_value_is_read_and_an_empty_one_is_null(self, kind: str, text: Any, value: Any) -> None:
+        """The first batch and the last, and what is merged of both."""
+        rows = [{"a": text}, {"a": None}, {"a": ""}, {"a": text}]
+        run(rows, schema=f"a={kind}", batch_size=1, max_items=2)
+        run(rows, schema=f"a={kind}", batch_size=1)
+        empty = "" if kind == "str" else None
+        assert [row["a"] for row in found()] == [value, None, empty, value]
+
+    def test_texts_in_a_list_are_read_as_texts_in_a_column(self) -> None:
+        """Each of them exactly; lists that are null or empty stay so."""
+        rows: list[Any] = [{"a": ["1", "", "0.5"]}, {"a": []}, {"a": None}, {"a": [None]}, {"a": ["2"]}]
+        run(rows, schema="a=list[float]", batch_size=2)
+        assert [row["a"] for row in found()] == [[1.0, None, 0.5], [], None, [None], [2.0]]
+        days = [{"a": ["2026-01-01"]}, {"a": ["2026-01-01", "01/02/2026"]}]
+        assert refused(days, schema="a=list[date]", job="other", output="other.parquet").item == 1
+
+    def test_a_text_in_a_table_is_read_as_one_in_a_dict(self) -> None:
+        """A batched function that returns a frame of texts, as CSV has them."""
+        error = refused([pl.DataFrame({"a": ["2026-01-01T00:00:00", "2026-01-01T00:00:00Z"]})], schema="a=datetime")
+        assert "'2026-01-01T00:00:00Z'" in str(error)
+        run([pl.DataFrame({"a": ["2026-01-01", ""]})], schema="a=date", job="other", output="other.parquet")
+        assert found("other.parquet") == [{"a": datetime.date(2026, 1, 1)}, {"a": None}]
+
+    @pytest.mark.parametrize("unit", ["ns", "us", "ms"])
+    @pytest.mark.parametrize("kind", [pl.Datetime, pl.Duration])
+    def test_times_of_a_table_are_converted_where_nothing_is_lost(self, unit: Any, kind: Any) -> None:
+        """Whole microseconds of any unit; nanoseconds between them are refused with the batch before them kept."""
+        schema = f"a={kind.__name__.lower()}"
+        fine, whole = (pl.DataFrame({"a": pl.Series([count], dtype=kind(unit))}) for count in (1500, 2000))
+        if unit == "ns":
+            assert "'a'" in str(refused([whole, fine], schema=schema, batch_size=1))
+            assert len(kept()) == 1
+        run([whole, whole], schema=schema, batch_size=1)
+        assert pl.read_parquet("out.parquet")["a"].to_list() == whole["a"].to_list() * 2
+
+
+def test_array_scalars_of_time_keep_microseconds_and_finer_ones_are_refused() -> None:
+    """As plain numbers, which they become when asked for a Python value, they would mean nothing."""
+    numpy = pytest.importorskip("numpy")
+    exact = numpy.datetime64("2026-11-23T06:00:00.123456789", "ns")
+    error = refused([{"a": None}, {"a": exact}], batch_size=2)
+    assert error.item == 1
+    assert "finer than microseconds" in str(error)
+    assert kept() == [{"a": None}]
+    at = datetime.datetime(2026, 11, 23, 6, 0, 0, 123456)  # noqa: DTZ001
+    rows = [
+        {"a": numpy.datetime64(at, "us"), "b": numpy.timedelta64(5, "s")},
+        {"a": numpy.datetime64(at, "us").astype("M8[ns]"), "b": numpy.timedelta64(7, "us")},
+        {"a": numpy.datetime64("NaT"), "b": numpy.timedelta64("NaT")},
+    ]
+    run(rows, job="other", output="other.parquet")
+    delta = datetime.timedelta
+    assert found("other.parquet") == [
+        {"a": at, "b": delta(seconds=5)}, {"a": at, "b": delta(microseconds=7)}, {"a": None, "b": None},
+    ]  # fmt: skip
+
+
+class Place(NamedTuple):
+    """A result that is a named tuple."""
+
+    name: str
+    people: int
+
+
+def test_a_named_tuple_keeps_its_names_in_parquet() -> None:
+    """Its fields are the columns; one within a column is a struct of them."""
+    run([Place("Wien", 2), Place("Graz", 0)])
+    assert found() == [{"name": "Wien", "people": 2}, {"name": "Graz", "people": 0}]
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (datetime.date(2026, 1, 1), datetime.date(2026, 1, 2)),
+        (datetime.datetime(2026, 1, 1, tzinfo=UTC), datetime.datetime(2026, 1, 1, 1, tzinfo=UTC)),
+        (datetime.time(1), datetime.time(2)),
+        (datetime.timedelta(1), datetime.timedelta(2)),
+        (decimal.Decimal("1.5"), decimal.Decimal("2.5")),
+        (b"a", b"b"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_frame_whose_values_have_no_form_in_json_is_another_where_they_differ(was: Any, now: Any) -> None:
+    """Of a frame in memory the first row and the one before the cursor are looked at, whatever their types."""
+    options: dict[str, Any] = {"job": "job", "output": "out.parquet", "batch_size": 2, "progress": "none"}
+    batchkit.process(pl.DataFrame({"a": [was] * 6}), max_items=3, **options)
+    with pytest.raises(batchkit.InputChanged):
+        batchkit.process(pl.DataFrame({"a": [now] * 6}), **options)
+    with pytest.raises(batchkit.InputChanged):
+        batchkit.process(pl.DataFrame({"a": [was, was, now, was, was, was]}), **options)
+    assert batchkit.process(pl.DataFrame({"a": [was] * 6}), **options).completed
+    assert found() == [{"a": was}] * 6
+
+
+class TestPartitions:
+    """Directories named `key=value`."""
+
+    @staticmethod
+    def put(directory: str, *numbers: int, **columns: Any) -> None:
+        """Write a file of numbers into a directory."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        pl.DataFrame({"n": numbers, **columns}).write_parquet(f"{directory}/part.parquet")
+
+    def test_a_new_directory_that_makes_partitions_of_another_type_is_a_change(self) -> None:
+        """What was a whole number would be a text from here on: that is no input that only grew."""
+        self.put("in/k=1", 1, 2)
+        self.put("in/k=2", 3)
+        assert batchkit.process("in", output="kept/", job="job").done == 3
+        self.put("in/k=3", 4)
+        assert batchkit.process("in", output="kept/", job="job").new == 1
+        self.put("in/k=x", 5)
+        with pytest.raises(batchkit.InputChanged, match="partitions"):
+            batchkit.process("in", output="kept/", job="job")
+
+    def test_a_column_of_the_file_goes_before_the_partition_of_the_same_name(self) -> None:
+        """Many files hold the key, too, and in its own type."""
+        self.put("in/k=1", 1, k=["one"])
+        self.put("in/k=2", 2, k=["two"])
+        batchkit.process("in", output="out.parquet", batch_size=1, progress="none")
+        assert found() == [{"n": 1, "k": "one"}, {"n": 2, "k": "two"}]
+
+    @pytest.mark.parametrize("source", ["in/k=2/*.parquet", "in/k=2", "in/k=2/", "in/k=*/*.parquet"])
+    def test_a_partition_that_the_source_names_itself_is_a_column(self, source: str) -> None:
+        """A part of the whole has the columns of the whole."""
+        self.put("in/k=2", 1)
+        batchkit.process(source, output="out.parquet", job="job")
+        assert found() == [{"n": 1, "k": 2}]
+
+    def test_a_number_that_no_column_of_numbers_holds_is_a_text(self) -> None:
+        """As other names that are no numbers."""
+        self.put(f"in/k={2**64}", 1)
+        batchkit.process("in", output="out.parquet", job="job")
+        assert found() == [{"n": 1, "k": str(2**64)}]
+
+
+@pytest.mark.parametrize("columns", [[], ["id", "id"]])
+def test_a_choice_of_columns_that_makes_no_row_is_wrong_usage(columns: list[str]) -> None:
+    """At least one column, none twice."""
+    FRAME.write_parquet("in.parquet")
+    with pytest.raises(batchkit.UsageError, match="columns"):
+        batchkit.process("in.parquet", columns=columns, progress="none")
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_chosen_columns_come_in_the_order_asked_for(batched: bool) -> None:
+    """Whatever their order in the file, which partitions are behind; as dicts, and as a table."""
+    Path("in/k=1").mkdir(parents=True)
+    FRAME.write_parquet("in/k=1/part.parquet")
+    seen = []
+
+    def look(rows: Any) -> Any:
+        seen.append(list(rows.columns if batched else rows))
+        return rows
+
+    batchkit.process(
+        "in", look, batched=batched, columns=["size", "k", "id"], output="out.parquet", job="job", max_items=4
+    )
+    batchkit.process("in", look, batched=batched, columns=["size", "k", "id"], output="out.parquet", job="job")
+    assert {tuple(names) for names in seen} == {("size", "k", "id")}
+    assert pl.read_parquet("out.parquet").columns == ["size", "k", "id"]
+    with pytest.raises(batchkit.DefinitionChanged):
+        batchkit.process("in", look, batched=batched, columns=["id", "k", "size"], output="out.parquet", job="job")
+
+
+def test_the_end_of_a_parquet_file_is_compared_where_all_else_is_equal() -> None:
+    """Same size, time and first block, another footer: another file."""
+    big = pl.DataFrame({"n": range(3000)})
+    big.write_parquet("in.parquet", compression="uncompressed", metadata={"made": "once"})
+    facts, before = os.stat("in.parquet"), Path("in.parquet").read_bytes()
+    batchkit.process("in.parquet", output="out.parquet", job="job", max_items=10)
+    big.write_parquet("in.parquet", compression="uncompressed", metadata={"made": "anew"})
+    after = Path("in.parquet").read_bytes()
+    assert (len(after), after[:4096]) == (len(before), before[:4096])
+    assert after != before
+    os.utime("in.parquet", ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    with pytest.raises(batchkit.InputChanged, match="last 4,096 bytes"):
+        batchkit.process("in.parquet", output="out.parquet", job="job")

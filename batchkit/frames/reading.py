@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FINER = re.compile(r"\.\d{7,}")
+_FINER = re.compile(r"[.,]\d{7,}")
 """A fraction of a second that is finer than a microsecond, which Python would cut off."""
 
 
@@ -47,7 +47,7 @@ def _reader(name: str, dtype: Any) -> Callable[[str], Any]:
         pl.Boolean: _boolean,
         pl.Date: datetime.date.fromisoformat,
         pl.Time: _time,
-        pl.Decimal: decimal.Decimal,
+        pl.Decimal: lambda text: decimal.Decimal(_plain(text)),
     }
     if dtype.base_type() not in known:
         raise Mismatch(name, None, "String", str(dtype))

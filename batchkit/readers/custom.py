@@ -84,7 +84,7 @@ class SourceReader:
         if failure is not None:
             if isinstance(failure, BatchkitError):
                 raise failure
-            why = f"{type(failure).__name__}: {failure}"
+            why = " ".join(f"{type(failure).__name__}: {failure}".split())
             raise SourceError(f"the source failed behind {self.describe(before)}: {why}; run it again") from failure
 
     def _open(self, cursor: Cursor) -> Iterator[tuple[Cursor, Item]]:
@@ -104,7 +104,7 @@ class SourceReader:
         except BatchkitError:
             raise
         except Exception as error:
-            why = f"{type(error).__name__}: {error}"
+            why = " ".join(f"{type(error).__name__}: {error}".split())
             raise SourceError(f"the source failed behind {self.describe(cursor)}: {why}; run it again") from error
         self._opened = (cursor, chain(more, self._open(cursor)))
         return Verdict("appended", "there is more of it") if more else Verdict("same")

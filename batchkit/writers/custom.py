@@ -121,5 +121,5 @@ def _blamed(doing: str) -> Iterator[None]:
     except (BatchkitError, ResultError):
         raise
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
+        why = " ".join(f"{type(error).__name__}: {error}".split())
         raise StorageError(f"the output could not {doing}: {why}; mend that and run it again to go on") from error
