@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import stat
 import sys
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from batchkit.errors import UsageError
 from batchkit.writers.custom import TargetOutput
-from batchkit.writers.kinds import output_for, schema_names
+from batchkit.writers.kinds import output_for, schema_names, suffix_for
 from batchkit.writers.stdout import StdoutOutput
 
 TYPE_CHECKING = False
@@ -78,9 +78,10 @@ class Destination(NamedTuple):
         path = self.path(job)
         if path == STDOUT or self.own is not None:
             return
+        written = path if not path.endswith("/") else f"{path}00000{suffix_for(path, self.output_format)}"
         for pattern in patterns:
-            if fnmatch.fnmatch(path, os.path.abspath(pattern)):
-                raise UsageError(f"the output '{path}' would match the input '{pattern}'; give another -o")
+            if matches(written, os.path.abspath(pattern)):
+                raise UsageError(f"the output '{written}' would match the input '{pattern}'; give another -o")
         if not os.path.exists(path):
             return
         if not os.path.isfile(path) and not os.path.isdir(path):
@@ -90,6 +91,20 @@ class Destination(NamedTuple):
                 raise UsageError(f"the output '{path}' is an input of the job; give another -o")
             if os.path.samefile(os.path.dirname(os.path.abspath(source)), path):
                 raise UsageError(f"the output '{path}' holds an input of the job; give another -o")
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Tell whether a glob pattern names a path, which need not exist; both are absolute."""
+    return _match(path.split("/"), pattern.split("/"))
+
+
+def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return any(_match(parts[skip:], patterns[1:]) for skip in range(len(parts) + 1))
+    hidden = bool(parts) and parts[0].startswith(".") and not patterns[0].startswith(".")
+    return bool(parts) and not hidden and fnmatchcase(parts[0], patterns[0]) and _match(parts[1:], patterns[1:])
 
 
 def output_of(job: JobDirectory, manifest: Manifest) -> FileOutput | None:

@@ -251,6 +251,12 @@ class PublishLog:
         done: dict[str, Any] | None = last if last.get("state") == "done" else last.get("done")
         return done
 
+    def ever(self) -> set[str]:
+        """Return the files that the job has ever published, before it started over, too."""
+        entries = [journal.decode(line) for line in (files.read_bytes(self._path) or b"").split(b"\n")]
+        done = [entry for entry in entries if entry is not None and entry.get("state") == "done"]
+        return {facts["path"] for entry in done for facts in entry["files"]}
+
     def write(self, entry: dict[str, Any]) -> None:
         """Append an entry; durable on return."""
         _append_line(self._path, journal.encode({"format": FORMAT, "job": self._job, **entry}), sync=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import sys
@@ -100,7 +99,7 @@ def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
 def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
     """Begin the job or find where it stands; what is refused here leaves it as it was."""
     identity = work.reader.identity()
-    work.destination.refuse_input(job, work.reader.files, filter(glob.has_magic, identity.get("sources", ())))
+    work.destination.refuse_input(job, work.reader.files, getattr(work.reader, "patterns", ()))
     definition = {
         "source": identity,
         "function": name_of(work.function),

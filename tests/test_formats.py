@@ -519,7 +519,6 @@ class TestDirectories:
         assert foreign.read_text() == "put there later"
         assert [path.read_text() for path in others] == [path.name for path in others]
 
-    @pytest.mark.xfail(strict=True, reason="a restart takes all files that are named like its own for its own")
     def test_a_restart_without_leave_to_overwrite_removes_only_what_the_job_had_published(self) -> None:
         """The files of its own output go, also those beyond the new ones; another's stay."""
         Path("in.txt").write_text("1\n")

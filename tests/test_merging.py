@@ -154,7 +154,6 @@ def test_row_groups_are_bounded_by_bytes_where_rows_become_wider(monkeypatch: py
 
 
 @pytest.mark.usefixtures("workdir")
-@pytest.mark.xfail(strict=True, reason="the rows of a published file are taken for equally wide, and for as its first")
 def test_row_groups_are_bounded_by_bytes_where_a_published_file_is_merged_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

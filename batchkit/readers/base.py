@@ -23,7 +23,8 @@ class Reader(Protocol):
     unit: what `extent` counts: "B" or "items".
     restartable: whether the same reader can be read from any cursor again; else `read` may be called once.
     durable: whether the source outlives the process, so that a job over it is worth keeping.
-    files: the files it reads, which no output may be; none for a source in memory.
+    files: the files it reads, which no output may be; none for a source in memory. A reader of files also has
+    `patterns`: glob patterns that more files may match.
 
     A reader may also have `keep_in(directory: str)`: keep what helps to resume in this directory of the job. It is
     called before `check` and `read`, and what is kept is a cache: it may be lost or removed at any time.

@@ -10,7 +10,7 @@ from typing import Any
 
 from batchkit.errors import UsageError
 from batchkit.readers.listing import Listing
-from batchkit.readers.paths import name_of
+from batchkit.readers.paths import name_of, patterns_of
 from batchkit.readers.splitting import Splitter
 
 TYPE_CHECKING = False
@@ -39,6 +39,7 @@ class SplitReader:
         paths = self._listing.paths
         self.restartable = self._listing.restartable
         self.name = name_of(self._listing.patterns[0])
+        self.patterns = patterns_of(self._listing.patterns)
         self.files: Sequence[str] = [path for path in paths if path != "-"]
 
     def options(self) -> dict[str, Any]:

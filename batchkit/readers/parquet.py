@@ -12,7 +12,7 @@ from batchkit.frames import parquet
 from batchkit.frames.rows import Rows, type_of
 from batchkit.model import Batch, Cursor, Span, Verdict
 from batchkit.readers.hive import partitions
-from batchkit.readers.paths import is_pattern, name_of
+from batchkit.readers.paths import is_pattern, name_of, patterns_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class ParquetReader:
         self._columns = _columns(self._files, self._partitions, columns)
         self._wanted = None if columns is None else list(columns)
         self.name = name_of(self._patterns[0])
+        self.patterns = patterns_of(self._patterns)
         self.files: Sequence[str] = [each.path for each in self._files]
 
     def identity(self) -> Any:

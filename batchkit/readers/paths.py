@@ -71,6 +71,12 @@ def is_pattern(source: str) -> bool:
     return source != "-" and not os.path.lexists(source) and glob.has_magic(source)
 
 
+def patterns_of(sources: list[str]) -> list[str]:
+    """Return the patterns among sources, of a directory the one that its Parquet files match: what more may match."""
+    directories = [os.path.join(glob.escape(source), "**", "*.parquet") for source in sources if os.path.isdir(source)]
+    return [source for source in sources if is_pattern(source)] + directories
+
+
 def regular(path: str) -> bool:
     """Tell whether a path names a plain file, which can be read again."""
     return path != "-" and stat.S_ISREG(os.stat(path).st_mode)

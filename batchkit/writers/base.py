@@ -110,6 +110,9 @@ class PublishLog(Protocol):
     def done(self) -> dict[str, Any] | None:
         """Return the newest `done` entry; `None` if nothing is published."""
 
+    def ever(self) -> set[str]:
+        """Return the files that the job has ever published, before it started over, too."""
+
     def write(self, entry: dict[str, Any]) -> None:
         """Append an entry; durable on return."""
 

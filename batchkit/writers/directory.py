@@ -75,15 +75,15 @@ class DirectoryOutput(FileOutput):
             files.make_directory(self.path.rstrip("/"))
         super().finish(log, replace=replace)
 
-    def _replaced(self, finishing: dict[str, Any], *, replace: bool) -> None:
+    def _replaced(self, finishing: dict[str, Any], log: PublishLog, *, replace: bool) -> None:
         if replace and finishing["done"] is None:
-            self._remove_others(finishing)
+            self._remove_others(finishing, log.ever())
 
-    def _remove_others(self, finishing: dict[str, Any]) -> None:
-        """Remove the files of an output that this one replaces."""
+    def _remove_others(self, finishing: dict[str, Any], published: set[str]) -> None:
+        """Remove the files of an output that this one replaces: what the job had published, or else another had."""
         ours = {target for _, target, _ in finishing["files"]}
         for name in os.listdir(self.path):
             path = os.path.join(self.path, name)
-            if _FILE.fullmatch(name) and path not in ours:
+            if path not in ours and (path in published if published else _FILE.fullmatch(name)):
                 files.remove(path)
         files.sync_directory(self.path)

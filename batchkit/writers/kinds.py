@@ -34,7 +34,7 @@ def output_for(
     schema: of a Parquet output, see `frames.schemas`; `None`: found as results come. Raises `UsageError`.
     """
     directory = path.endswith("/")
-    suffix = _suffix_of(path.rstrip("/"), output_format, directory=directory)
+    suffix = suffix_for(path, output_format)
     kind = _kind_of(suffix, schema, alone=directory)
     if directory:
         return DirectoryOutput(path.rstrip("/"), kind, job, state, suffix)
@@ -50,7 +50,9 @@ def schema_names(schema: Mapping[str, Any] | str | None) -> dict[str, str] | Non
     return names(parse(schema))
 
 
-def _suffix_of(path: str, output_format: str | None, *, directory: bool) -> str:
+def suffix_for(path: str, output_format: str | None) -> str:
+    """Return the suffix of what is written at a path, or in it if it ends with "/". Raises `UsageError`."""
+    directory = path.endswith("/")
     if output_format is not None:
         name, dot, compression = output_format.partition(".")
         if name not in FORMATS or dot + compression not in {"", *_COMPRESSIONS}:
@@ -58,7 +60,7 @@ def _suffix_of(path: str, output_format: str | None, *, directory: bool) -> str:
                 f"output_format is {output_format!r}; give one of {', '.join(FORMATS)}, or with .gz or .zst behind it"
             )
         return FORMATS[name] + dot + compression
-    stem, suffix = os.path.splitext(os.path.basename(path).lower())
+    stem, suffix = os.path.splitext(os.path.basename(path.rstrip("/")).lower())
     if suffix in _COMPRESSIONS:
         inner = os.path.splitext(stem)[1]
         return (inner if inner in FORMATS.values() or inner == ".ndjson" else ".txt") + suffix

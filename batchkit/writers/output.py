@@ -106,13 +106,13 @@ class FileOutput:
         ours = {facts["path"] for facts in published}
         for source, target, size in finishing["files"]:
             _rename(source, target, size, replace=replace or target in ours)
-        self._replaced(finishing, replace=replace)
+        self._replaced(finishing, log, replace=replace)
         new = [_facts_of(target) for _, target, _ in finishing["files"]]
         known = {facts["path"]: facts for facts in [*published, *new]}
         log.write({"state": "done", "shards": finishing["shards"], "files": list(known.values())})
         self.remove_parts()
 
-    def _replaced(self, finishing: dict[str, Any], *, replace: bool) -> None:
+    def _replaced(self, finishing: dict[str, Any], log: PublishLog, *, replace: bool) -> None:
         """Remove what the new files replace under other names; nothing for a single file."""
 
     def verify(self, done: dict[str, Any]) -> None:

@@ -100,13 +100,11 @@ def _frames_of(piece: Piece) -> Generator[Table]:
 
 
 def _extents_of(piece: Piece) -> list[tuple[int, int]]:
-    """Return bytes and rows of consecutive stretches of a piece; of a published file, estimated by its first rows."""
+    """Return bytes and rows of consecutive stretches of a piece; a published file is read for it."""
     if not piece.whole:
         return extents(piece.path, piece.length)
     with closing(parquet.frames(piece.path)) as blocks:
-        first = next(blocks, None)
-    rows = parquet.rows_of(piece.path)
-    return [] if first is None else [(int(first.estimated_size()) * rows // first.height, rows)]
+        return [(int(block.estimated_size()), block.height) for block in blocks]
 
 
 class _Source:

@@ -75,9 +75,11 @@ class Parts:
         try:
             owner: dict[str, Any] = json.loads(data)
         except ValueError:
+            owner = {}
+        if not isinstance(owner, dict) or not {"format", "job", "state"} <= owner.keys():
             raise DamageError(
                 f"'{self.path}/owner' is not readable; remove '{self.path}' and start over with --restart"
-            ) from None
+            )
         if owner.get("format") != OWNER_FORMAT:
             raise DamageError(f"'{self.path}/owner' has format {owner.get('format')!r}, not {OWNER_FORMAT}")
         return owner
