@@ -193,9 +193,11 @@ class Caller:
 
     def _argument(self, items: Sequence[Any]) -> Any:
         """Return what a batched function is called with."""
-        wanted = self._batch_format
-        if wanted == "dicts" or (wanted is None and not hasattr(items, "frame")):
+        wanted, frame = self._batch_format, getattr(items, "frame", None)
+        if wanted == "dicts" or (wanted is None and frame is None):
             return list(items)
+        if wanted != "arrow" and frame is not None:
+            return frame
         from batchkit.frames.rows import shaped  # noqa: PLC0415  # loads polars
 
         return shaped(items, wanted)

@@ -146,7 +146,7 @@ def reader_of(source: Any, *, input_format: str | None = None, columns: Sequence
 
 def _of_table(table: Any) -> Reader:
     from batchkit.frames.queries import is_query  # noqa: PLC0415  # loads polars
-    from batchkit.frames.rows import Rows, table_of  # noqa: PLC0415
+    from batchkit.frames.rows import table_of, whole  # noqa: PLC0415
     from batchkit.readers.query import QueryReader  # noqa: PLC0415
 
-    return QueryReader(table) if is_query(table) else SequenceReader(Rows(table_of(table)))
+    return QueryReader(table) if is_query(table) else SequenceReader(whole(table_of(table)))

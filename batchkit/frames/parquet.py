@@ -62,10 +62,11 @@ def blocks(frame: pl.LazyFrame, start: int, stop: int, batch_size: int) -> Gener
     while start < stop:
         block = _whole(PROBE if width is None else BLOCK // width, batch_size)
         rows = careful or (block if width is None else _whole(STRETCH // width, block))
-        end = min(stop, start + rows)
+        begun, end = start, min(stop, start + rows)
         try:
             for part in streamed(frame.slice(start, end - start), min(block, rows)):
-                width = max(1, int(part.estimated_size()) // part.height)
+                if start == begun:  # once a query: looking through all texts of a block takes a millisecond
+                    width = max(1, int(part.estimated_size()) // part.height)
                 start += part.height
                 yield part
         except ERRORS:

@@ -19,18 +19,48 @@ Table = pl.DataFrame
 """Several rows of columns, in memory."""
 
 
+class Block:
+    """Rows that were read in one piece, of which batches are slices.
+
+    As Arrow they are kept, too, once that is asked for: converting each batch would cost a hundred microseconds.
+    """
+
+    __slots__ = ("_arrow", "frame", "height")
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        """Keep the frame."""
+        self.frame = frame
+        self.height = frame.height
+        self._arrow: Any = None
+
+    @property
+    def arrow(self) -> Any:
+        """The rows as a pyarrow.Table. Raises `UsageError` where pyarrow is missing."""
+        if self._arrow is None:
+            try:
+                self._arrow = self.frame.to_arrow()
+            except ModuleNotFoundError as error:
+                raise UsageError("batch_format='arrow' needs pyarrow; run: pip install 'batchkit[arrow]'") from error
+        return self._arrow
+
+
 class Rows(Sequence[Any]):
-    """Consecutive rows of a frame: a sequence of dicts; slicing copies nothing.
+    """Consecutive rows of a block: a sequence of dicts; slicing copies nothing.
 
     Dicts are made from whole columns: a fifth of what `DataFrame.to_dicts` costs.
     """
 
-    __slots__ = ("_height", "frame")
+    __slots__ = ("_at", "_block", "_height", "frame")
 
-    def __init__(self, frame: pl.DataFrame) -> None:
-        """Keep the frame, and its height: it is asked for often, and asking polars costs a microsecond."""
-        self.frame = frame
-        self._height = frame.height
+    def __init__(self, block: Block, at: int, height: int) -> None:
+        """Take so many rows of the block from `at` on."""
+        self._block, self._at, self._height = block, at, height
+        self.frame = block.frame.slice(at, height)
+
+    @property
+    def arrow(self) -> Any:
+        """The rows as a pyarrow.Table, a slice of the block's. Raises `UsageError` where pyarrow is missing."""
+        return self._block.arrow.slice(self._at, self._height)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -39,7 +69,10 @@ class Rows(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         """Return a row as a dict, or a slice as `Rows`."""
         if isinstance(index, slice):
-            return Rows(self.frame[index])
+            start, stop, step = index.indices(self._height)
+            if step == 1:
+                return Rows(self._block, self._at + start, max(0, stop - start))
+            return whole(self.frame[index])
         return self.frame.row(index, named=True)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -56,6 +89,8 @@ def shaped(items: Sequence[Any], batch_format: str | None) -> Any:
 
     None: as the items come, rows of a table as a polars.DataFrame. Raises `UsageError` if they are no rows.
     """
+    if batch_format == "arrow" and isinstance(items, Rows):
+        return items.arrow
     frame = getattr(items, "frame", None)
     if frame is None:
         if not all(isinstance(item, dict) for item in items):
@@ -66,14 +101,12 @@ def shaped(items: Sequence[Any], batch_format: str | None) -> Any:
             raise UsageError(
                 f"the items are no table: '{error.column}' is {error.found} and {error.wanted}; give batch_format=dicts"
             ) from error
-    return _as_arrow(frame) if batch_format == "arrow" else frame
+    return Block(frame).arrow if batch_format == "arrow" else frame
 
 
-def _as_arrow(frame: pl.DataFrame) -> Any:
-    try:
-        return frame.to_arrow()
-    except ModuleNotFoundError as error:
-        raise UsageError("batch_format='arrow' needs pyarrow; run: pip install 'batchkit[arrow]'") from error
+def whole(frame: pl.DataFrame) -> Rows:
+    """Return all rows of a frame."""
+    return Rows(Block(frame), 0, frame.height)
 
 
 def frame_of_strings(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> pl.DataFrame:

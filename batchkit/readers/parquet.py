@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from batchkit.errors import SourceError, UsageError
 from batchkit.fingerprint import HEAD, compare, describe, fewer, foot
 from batchkit.frames import parquet
-from batchkit.frames.rows import Rows, type_of
+from batchkit.frames.rows import Block, Rows, type_of
 from batchkit.model import Batch, Cursor, Span, Verdict
 from batchkit.readers.hive import partitions
 from batchkit.readers.paths import is_pattern, name_of, patterns_of
@@ -96,9 +96,10 @@ class ParquetReader:
             start = offset if index == first else 0
             stop = end if index == last else self._files[index].rows
             foot_crc = foot(self._files[index].path)
-            for block in self._blocks(index, start, stop, batch_size):
+            for frame in self._blocks(index, start, stop, batch_size):
+                block = Block(frame)
                 for at in range(0, block.height, batch_size):
-                    rows = Rows(block.slice(at, batch_size))
+                    rows = Rows(block, at, min(batch_size, block.height - at))
                     yield RowBatch(rows, index, start, foot_crc)
                     start += len(rows)
 

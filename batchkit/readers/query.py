@@ -7,7 +7,7 @@ from typing import Any
 from batchkit.errors import SourceError
 from batchkit.frames import parquet
 from batchkit.frames.queries import row_and_next, rows_from
-from batchkit.frames.rows import Rows
+from batchkit.frames.rows import whole
 from batchkit.frames.schemas import names
 from batchkit.model import Cursor, Span, Verdict
 from batchkit.readers.base import IndexBatch, proof_of_item
@@ -62,7 +62,7 @@ class QueryReader:
             if block is None:
                 return
             for at in range(0, block.height, batch_size):
-                rows = Rows(block.slice(at, batch_size))
+                rows = whole(block.slice(at, batch_size))
                 yield IndexBatch(rows, start)
                 start += len(rows)
 

@@ -12,7 +12,7 @@ from batchkit.errors import BatchkitError, DamageError, OutputChanged
 from batchkit.frames import parquet
 from batchkit.frames.columns import Mismatch
 from batchkit.frames.fitting import cast, common
-from batchkit.frames.rows import Rows, gathered
+from batchkit.frames.rows import gathered, whole
 from batchkit.writers.base import Piece
 from batchkit.writers.spool import SpoolWriter, extents, frames, last_schema
 
@@ -64,7 +64,7 @@ class ParquetKind:
         """Yield a dict per row."""
         for piece in pieces:
             for frame in _frames_of(piece):
-                yield from Rows(frame)
+                yield from whole(frame)
 
 
 def _schema_before(earlier: Sequence[str]) -> Schema | None:
