@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -39,6 +40,8 @@ class _Group(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         extra["standalone_mode"] = False
+        if sys.stderr is None:  # closed: the next file that is opened would be taken for it
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
         try:
             super().main(*args, **extra)
         except click.exceptions.Exit as error:
@@ -52,6 +55,8 @@ class _Group(click.Group):
         except (click.Abort, KeyboardInterrupt):
             say("aborted; run the same command again to go on")
             sys.exit(ABORTED + 2)
+        finally:
+            _drop_unheard()
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -66,6 +71,15 @@ class _Group(click.Group):
         except OSError as error:
             say(f"cannot print: {error.strerror}")
             sys.exit(1)
+
+
+def _drop_unheard() -> None:
+    """Let go of what standard error does not take: Python would try again at the end, and exit with 120."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 @click.command(
