@@ -432,7 +432,7 @@ class TestStatus:
         cli("process", "items.txt", "-f", "work.py:fail", "-o", "out.txt")
         found = self.status(cli, "items-fail")
         assert (found["status"], found["done"], "no c, please" in found["reason"]) == ("failed", 2, True)
-        Path("work.py").write_text(FUNCTIONS.replace('"c"', '"z"'))
+        Path("work.py").write_text(FUNCTIONS.replace('"c"', '"none"'))  # longer: pyc files go by size
         cli("process", "items.txt", "-f", "work.py:fail", "-o", "out.txt")
         found = self.status(cli, "items-fail")
         assert (found["status"], found["done"], found["total"], found["reason"]) == ("completed", 4, 4, None)
