@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def example(word: str) -> str:
 @pytest.fixture
 def shop(workdir: Path) -> Path:
     """Return a shop with 2,500 orders whose ids have gaps."""
-    with sqlite3.connect(workdir / "shop.db") as shop:
+    with closing(sqlite3.connect(workdir / "shop.db")) as shop, shop:
         shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT, total REAL)")
         rows = [(3 * number + 1, f"customer {number}", number / 4) for number in range(2500)]
         shop.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
@@ -46,7 +47,7 @@ def test_the_example_of_keyset_pagination_adds_only_new_orders(shop: Path) -> No
     first = pl.read_parquet("invoices.parquet")
     assert first["order"].to_list() == [3 * number + 1 for number in range(2500)]
     assert first["text"][2] == "customer 2 owes 0.50"
-    with sqlite3.connect(shop) as connection:
+    with closing(sqlite3.connect(shop)) as connection, connection:
         connection.execute("INSERT INTO orders VALUES (100000, 'late', 1.0)")
     names = run_example()
     assert pl.read_parquet("invoices.parquet").rows() == [*first.rows(), (100000, "late owes 1.00")]
