@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from batchkit.awaiting import EventLoop
     from batchkit.model import Batch, Cursor
 
 
@@ -89,7 +90,8 @@ class Caller:
     """Calls the function on batches; made once per worker.
 
     function: called with an item, or with the list of items if `batched`; `None` passes items through. A class whose
-    instances can be called is made once and closed at the end (`close()` or context manager).
+    instances can be called is made once and closed at the end (`close()` or context manager). An async function is
+    awaited, one call at a time, in an event loop of its own.
     """
 
     def __init__(
@@ -99,11 +101,13 @@ class Caller:
         batched: bool,
         identity: Identity,
         batch_format: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Make the function ready. Raises `BatchkitError` if a class cannot be made.
 
         batch_format: what a batched function is called with: "polars", "arrow", "dicts" (a list of the items); `None`:
         a polars.DataFrame for rows of a table, else a list.
+        timeout: seconds that a call of an async function may take; `None`: no limit. Others cannot be ended from here.
         """
         self._batch_format = batch_format
         self.batch: Batch | None = None
@@ -111,12 +115,19 @@ class Caller:
         self.identity = identity
         self.batched = batched
         self._seq = 0
-        self._work: Any = _NOTHING
-        self._results: list[Any] = []
+        self._forget()
         self._close: Callable[[], object] = lambda: None
         self._function = function if function is None else self._make(function)
         self._outer = _caller.set(self)
-        self._generates = not batched and inspect.isgeneratorfunction(_called(self._function))
+        called = _called(self._function)
+        self._generates = not batched and (inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called))
+        self._loop: EventLoop | None = None
+        if is_async(self._function):
+            from batchkit.awaiting import EventLoop  # noqa: PLC0415  # loads asyncio
+
+            assert self._function is not None, "None is no async function"
+            self._loop = EventLoop(timeout)
+            self._function = self._loop.calling(self._function)
 
     def _make(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if not _makes_callables(function):
@@ -134,35 +145,72 @@ class Caller:
         return made  # type: ignore[no-any-return]
 
     def __call__(self, batch: Batch, seq: int) -> Outcome:
-        """Call the function on the readable items before the first unreadable one, or until `cut`."""
-        bad = min(batch.unreadable) if batch.unreadable else None
-        items: Any = batch.items if bad is None else batch.items[:bad]
+        """Call the function on the items of a batch, all of which can be read, until one fails or until `cut`."""
+        return self._stretch(batch, seq, 0, batch.items)
+
+    def stretch(self, batch: Batch, seq: int, first: int, stop: int) -> Outcome:
+        """Do the same with the items `[first, stop)` of the batch; the outcome counts them from `first`."""
+        return self._stretch(batch, seq, first, batch.items[first:stop])
+
+    def go_on(self) -> Outcome:
+        """Go on behind the item that failed; the outcome counts the items from there.
+
+        A batched call fails as a whole: nothing is left then.
+        """
+        if self.batched:
+            return Outcome([], 0)
+        return self._guarded(self._call_each, self._first + len(self._results) + 1)
+
+    def again(self) -> Outcome:
+        """Call the function once more on the item, or the items, that failed; leaves alone what `go_on` goes on with."""
+        if self.batched:
+            return self._guarded(self._call_batch, self._first)
+        work, left = self._work, self._left
+        self._left = iter([self._in_hand])
+        try:
+            return self._guarded(self._call_each, self._first + len(self._results))
+        finally:
+            self._work, self._left = work, left
+
+    def _stretch(self, batch: Batch, seq: int, first: int, items: Sequence[Any]) -> Outcome:
         self.batch, self._seq = batch, seq
+        if self._function is None:
+            return Outcome(items, len(items))
+        if self.batched:
+            self._work = items
+            return self._guarded(self._call_batch, first)
+        self._work = list(items)
+        self._left = iter(self._work)
+        return self._guarded(self._call_each, first)
+
+    def _guarded(self, call: Callable[[], Outcome], first: int) -> Outcome:
+        """Make calls for the items from `first` on; a process that the function forked never comes back from here."""
+        self._first = first
         outcome = None
         try:
-            if self._function is None:
-                outcome = Outcome(items, len(items))
-            elif self.batched:
-                outcome = self._call_batch(items)
-            else:
-                outcome = self._call_each(items)
+            outcome = call()
         finally:
             if _forks != self._forks and os.getpid() != self._pid:
                 _leave_child(None if outcome is None else outcome.error)
-        # Let go of the batch here: held until the next one, it would keep that out of the processor's cache.
-        self.batch = None
-        self._work = self._results = _NOTHING
-        if bad is not None and outcome.done == bad and outcome.error is None:
-            return outcome._replace(error=ValueError(batch.unreadable[bad]))
+        if outcome.error is None:
+            # Let go of the batch here: held until the next one, it would keep that out of the processor's cache.
+            self._forget()
         return outcome
 
-    def _call_each(self, items: Sequence[Any]) -> Outcome:
+    def _forget(self) -> None:
+        self.batch = None
+        self._work: Any = _NOTHING
+        self._left: Any = iter(())
+        self._results: list[Any] = []
+        self._first = 0
+        self._in_hand: Any = None
+
+    def _call_each(self) -> Outcome:
         """Call the function item by item.
 
         `results` keeps what came before an exception, and tells by its length which item is in hand. The loop ends
         early when the list that feeds it is emptied: being cut costs nothing until it happens.
         """
-        work = self._work = list(items)
         results = self._results = []
         append = results.append
         call: Any = self._function
@@ -170,19 +218,20 @@ class Caller:
             call = functools.partial(_collect, call)
         error: BaseException | None = None
         try:
-            for item in work:
+            for item in self._left:
                 append(call(item))
         except (Exception, SystemExit, GeneratorExit) as raised:  # noqa: BLE001  # whatever it raises is the item's
             error = raised
+            self._in_hand = item
         count = len(results)
         if self._generates:
             return Outcome(list(chain.from_iterable(results)), count, error, [len(each) for each in results])
         return Outcome(results, count, error)
 
-    def _call_batch(self, items: Sequence[Any]) -> Outcome:
+    def _call_batch(self) -> Outcome:
+        items = self._work
         if not len(items):
             return Outcome([], 0)
-        self._work, self._results = items, []
         argument = self._argument(items)
         try:
             results = self._function(argument)  # type: ignore[misc]
@@ -206,11 +255,11 @@ class Caller:
         """Describe the call in progress."""
         assert self.batch is not None, "only called from within a call"
         if self.batched:
-            return CurrentBatch(self.identity, self._seq, self.batch, 0, len(self._work))
-        return CurrentBatch(self.identity, self._seq, self.batch, len(self._results), 1)
+            return CurrentBatch(self.identity, self._seq, self.batch, self._first, len(self._work))
+        return CurrentBatch(self.identity, self._seq, self.batch, self._first + len(self._results), 1)
 
     def cut(self) -> None:
-        """End the batch in hand after its current item; may come from a signal handler or another thread."""
+        """End the stretch in hand after its current item; may come from a signal handler or another thread."""
         if not self.batched:
             self._work.clear()
 
@@ -223,6 +272,9 @@ class Caller:
             raise BatchkitError(
                 f"closing the function failed: {type(error).__name__}: {error}; run it again"
             ) from error
+        finally:
+            if self._loop is not None:
+                self._loop.close()
 
 
 _forks = 0
@@ -277,10 +329,12 @@ def check(function: Callable[..., Any] | None) -> None:
     """Raise `UsageError` for what cannot be called."""
     if function is not None and not callable(function):
         raise UsageError(f"the function is {function!r}, which cannot be called")
-    called: Any = function
-    called = called.__call__ if _makes_callables(function) else _called(function)
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-        raise UsageError(f"'{name_of(function)}' is an async function; this version calls plain functions only")
+
+
+def is_async(function: Any) -> bool:
+    """Tell whether calls of a function, a class that makes such or an object that is called are to be awaited."""
+    called: Any = function.__call__ if _makes_callables(function) else _called(function)
+    return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
 
 
 def _called(function: Any) -> Any:
