@@ -24,14 +24,20 @@ _HOMES = {
     "BatchkitError": "errors",
     "ChangedError": "errors",
     "DamageError": "errors",
+    "Failure": "model",
     "DefinitionChanged": "errors",
     "InputChanged": "errors",
     "ItemError": "errors",
     "JobLocked": "errors",
     "OutputChanged": "errors",
+    "RetryLater": "errors",
+    "SkipItem": "errors",
     "SourceError": "errors",
     "StorageError": "errors",
+    "TooManyFailures": "errors",
+    "UnreadableItem": "errors",
     "UsageError": "errors",
+    "WorkerDied": "errors",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # a list of the keys above
@@ -49,10 +55,16 @@ if TYPE_CHECKING:
         ItemError as ItemError,
         JobLocked as JobLocked,
         OutputChanged as OutputChanged,
+        RetryLater as RetryLater,
+        SkipItem as SkipItem,
         SourceError as SourceError,
         StorageError as StorageError,
+        TooManyFailures as TooManyFailures,
+        UnreadableItem as UnreadableItem,
         UsageError as UsageError,
+        WorkerDied as WorkerDied,
     )
+    from batchkit.model import Failure as Failure
     from batchkit.result import Result as Result
     from batchkit.sources import csv as csv, lines as lines, ndjson as ndjson, parquet as parquet
 

@@ -12,11 +12,15 @@ from batchkit.budget import Budget, seconds_of, seconds_until, stopping_on_signa
 from batchkit.calling import check
 from batchkit.destination import STDOUT, Destination, leave_output, stored
 from batchkit.errors import DamageError, UsageError
+from batchkit.failures import Limit, Policy
 from batchkit.job import JobDirectory, Status, names
+from batchkit.loading import load, load_errors, names_of, spec_of
 from batchkit.progress import MODES
 from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
-from batchkit.run import Work, as_job, in_memory, sayer
+from batchkit.retrying import Again, retry
+from batchkit.rounds import rounds_of
+from batchkit.run import Work, as_job, failures_of, in_memory, sayer
 from batchkit.sources import reader_of
 
 TYPE_CHECKING = False
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     from batchkit.budget import Duration
     from batchkit.job import Manifest
+    from batchkit.model import Failure
     from batchkit.result import Result
     from batchkit.writers.custom import Target
 
@@ -45,6 +50,15 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     schema: Mapping[str, Any] | str | None = None,
     batch_seconds: Duration | None = 30.0,
     sync_interval: Duration | None = 1.0,
+    on_error: str = "stop",
+    retries: int = 0,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    retry_wait: Duration = 1.0,
+    retry_max_wait: Duration = 60.0,
+    max_failures: int | str | None = None,
+    isolate: str = "bisect",
+    timeout: Duration | None = None,
+    isolate_process: bool = False,
     max_time: Duration | None = None,
     until: str | datetime.datetime | None = None,
     max_items: int | None = None,
@@ -81,6 +95,15 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         such as "id=int, tags=list[str]"; `None`: the first results decide, and one that does not fit is an error.
     batch_seconds: a batch of single calls is committed early after so long; `None`: never.
     sync_interval: seconds between syncs, which bound what a power cut can undo; 0: every batch; `None`: only at stops.
+    on_error: "stop" the run at an item that fails for good, or "skip": keep it as a failure and go on.
+    retries: further attempts at a call that raised one of the exceptions `retry_on`, `retry_wait` seconds later, then
+        twice that and so on, plus chance, at most `retry_max_wait`; `RetryLater` says itself when.
+    max_failures: more failures of the job, a number or a share such as "1%", end the run by `TooManyFailures`; a share
+        is judged from 1,000 items or 5 minutes on, and at the end; `None`: any number is fine.
+    isolate: "bisect": a batch that fails as a whole is halved until the failing items stand alone; "none": all fail.
+    timeout: seconds that one call may take; `None`: no limit. A plain function then has a process of its own, too.
+    isolate_process: call the function in a process of its own, which may die without harm: an item during which it died
+        twice is a failure.
     max_time, until, max_items, max_batches: end this run cleanly; `None`: no limit. Durations are seconds, "55m" or
         a timedelta; `until` is "06:00", an ISO timestamp or a datetime.
     job: the job's name; `None`: made of source and function. state_dir: `None`: $BATCHKIT_STATE_DIR, or `.batchkit`.
@@ -90,31 +113,19 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     abort: called with the number of a second stop signal; `None`: raise `KeyboardInterrupt`.
 
     In the main thread SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run as a budget does: at the end of the item in
-    hand, committed. Raises `ItemError` if the function fails (what came before is committed), `UsageError`,
-    `SourceError`, `StorageError`, `JobLocked`, `ChangedError`, `DamageError`.
+    hand, committed. Raises `ItemError` if the function fails (what came before is committed), `TooManyFailures`,
+    `UsageError`, `SourceError`, `StorageError`, `JobLocked`, `ChangedError`, `DamageError`.
     """
     begun = time.monotonic()
-    if batch_size < 1:
-        raise UsageError(f"batch_size is {batch_size}; give at least 1")
-    for limit, value in (("max_items", max_items), ("max_batches", max_batches)):
-        if value is not None and value < 0:
-            raise UsageError(f"{limit} is {value}; give at least 0")
-    if progress not in MODES:
-        raise UsageError(f"progress is {progress!r}; give one of {', '.join(MODES)}")
+    _check_numbers(batch_size=(batch_size, 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
+    _check_choice("progress", progress, MODES)
     check(function)
-    if batch_format not in {None, "polars", "arrow", "dicts"}:
-        raise UsageError(f"batch_format is {batch_format!r}; give polars, arrow or dicts")
-    if batch_format is not None and not batched:
-        raise UsageError("batch_format is for batched functions; give batched=True (--batched), or leave it out")
-    if on_input_change not in {"stop", "restart", "continue"}:
-        raise UsageError(f"on_input_change is {on_input_change!r}; give stop, restart or continue")
-    budget = Budget(
-        max_time=_earlier(seconds_of(max_time, "max_time"), seconds_until(until, datetime.datetime.now(datetime.UTC))),
-        max_items=max_items,
-        max_batches=max_batches,
-        batch_seconds=seconds_of(batch_seconds, "batch_seconds"),
-        divisible=not batched,
-    )
+    _check_batch_format(batch_format, batched=batched)
+    _check_choice("on_input_change", on_input_change, ("stop", "restart", "continue"))
+    limit = Limit(max_failures)
+    policy = _policy(on_error, retries, retry_on, retry_wait, retry_max_wait, isolate)
+    seconds = _timeout(timeout, function)
+    budget = _budget(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
     work = Work(
         reader=reader_of(source, input_format=input_format, columns=columns),
         function=function,
@@ -126,7 +137,12 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         progress=progress,
         begun=begun,
         batch_format=batch_format,
+        policy=policy,
+        limit=limit,
+        timeout=seconds,
+        isolated=isolate_process,
     )
+    work = work._replace(options=_options(work))
     name = work.default_name() if job is None else job
     with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
         if name is None:
@@ -143,6 +159,86 @@ def _destination(output: Any, output_format: str | None, schema: Any) -> Destina
     if output_format is not None or schema is not None:
         raise UsageError("output_format and schema are for paths; leave them out, the output is an object")
     return Destination(None, own=output)
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UsageError(f"{name} is {value!r}; give {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def _check_numbers(**given: tuple[int | None, int]) -> None:
+    for name, (value, least) in given.items():
+        if value is not None and value < least:
+            raise UsageError(f"{name} is {value}; give at least {least}")
+
+
+def _check_batch_format(batch_format: str | None, *, batched: bool) -> None:
+    if batch_format is not None:
+        _check_choice("batch_format", batch_format, ("polars", "arrow", "dicts"))
+        if not batched:
+            raise UsageError("batch_format is for batched functions; give batched=True (--batched), or leave it out")
+
+
+def _policy(  # the fields of one value, in order
+    on_error: str, retries: int, retry_on: Any, retry_wait: Any, retry_max_wait: Any, isolate: str
+) -> Policy:
+    _check_choice("on_error", on_error, ("stop", "skip"))
+    _check_choice("isolate", isolate, ("bisect", "none"))
+    _check_numbers(retries=(retries, 0))
+    kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise UsageError(f"retry_on is {retry_on!r}; give a type of exception, or a tuple of such")
+    wait = seconds_of(retry_wait, "retry_wait") or 0.0
+    return Policy(on_error, retries, kinds, wait, seconds_of(retry_max_wait, "retry_max_wait") or 0.0, isolate)
+
+
+def _timeout(timeout: Duration | None, function: Callable[..., Any] | None) -> float | None:
+    seconds = seconds_of(timeout, "timeout")
+    if seconds == 0:
+        raise UsageError("timeout is 0; give the seconds that a call may take, or leave it out")
+    return None if function is None else seconds
+
+
+def _options(work: Work) -> dict[str, Any]:
+    """Return what `retry` is to do as this run did."""
+    policy = work.policy
+    return {
+        "function": spec_of(work.function),
+        "batch_size": work.batch_size,
+        "batch_format": work.batch_format,
+        "retries": policy.retries,
+        "retry_on": names_of(policy.retry_on),
+        "retry_wait": policy.retry_wait,
+        "retry_max_wait": policy.retry_max_wait,
+        "isolate": policy.isolate,
+        "timeout": work.timeout,
+        "isolate_process": work.isolated,
+        **work.destination.options(),
+    }
+
+
+def _budget(  # as above
+    max_time: Any, until: Any, max_items: int | None, max_batches: int | None, batch_seconds: Any, *, batched: bool
+) -> Budget:
+    return Budget(
+        max_time=_earlier(seconds_of(max_time, "max_time"), seconds_until(until, datetime.datetime.now(datetime.UTC))),
+        max_items=max_items,
+        max_batches=max_batches,
+        batch_seconds=seconds_of(batch_seconds, "batch_seconds"),
+        divisible=not batched,
+    )
+
+
+def _function_of(manifest: Manifest) -> Callable[..., Any] | None:
+    """Return the function of a job's last run. Raises `UsageError` if it cannot be found again by a name."""
+    name = manifest.definition["function"]
+    spec = (manifest.options or {}).get("function")
+    if name is not None and spec is None:
+        raise UsageError(
+            f"the function '{name}' of the job '{manifest.name}' cannot be imported by its name; give it: "
+            "Job(...).retry(function), or -f path.py:name"
+        )
+    return None if spec is None else load(spec)
 
 
 def _interrupt(_number: int) -> None:
@@ -194,12 +290,17 @@ class Job:
         ends = [entry for entry in runs if "end" in entry]
         last = ends[-1] if ends and ends[-1]["run"] == runs[-1]["run"] else None
         done_entry = directory.publish_log(manifest.job).done()
+        rounds = rounds_of(directory, manifest.job)
+        ended_rounds = sum(state.ended for state in rounds)
         published = manifest.definition["output"] == STDOUT or (
-            done_entry is not None and done_entry["shards"] == len(points)
+            done_entry is not None
+            and (done_entry["shards"], done_entry.get("rounds", 0)) == (len(points), ended_rounds)
         )
         ended = bool(points) and all(point is not None and point.end for point in points)
-        done, failed = sum(point.done for point in known), sum(point.failed for point in known)
-        skipped = sum(point.skipped for point in known)
+        again = sum(state.done for state in rounds), sum(state.skipped for state in rounds)
+        done = sum(point.done for point in known) + again[0]
+        skipped = sum(point.skipped for point in known) + again[1]
+        failed = sum(point.failed for point in known) - sum(again)
         status = _status_of(
             running=directory.running(),
             completed=ended and published,
@@ -227,6 +328,84 @@ class Job:
     def results(self) -> Iterator[Any]:
         """Yield the results stored so far, in input order. Raises `UsageError` if they were printed."""
         return stored(self._directory)
+
+    def failures(self) -> Iterator[Failure]:
+        """Yield the items that failed for good and were not run again with success since, in input order."""
+        return failures_of(self._directory, self._manifest())
+
+    def retry(  # noqa: PLR0913  # every option of a run is a keyword here
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        batch_size: int | None = None,
+        batch_format: str | None = None,
+        retries: int | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        retry_wait: Duration | None = None,
+        retry_max_wait: Duration | None = None,
+        isolate: str | None = None,
+        timeout: Duration | None = None,
+        isolate_process: bool | None = None,
+        batch_seconds: Duration | None = 30.0,
+        sync_interval: Duration | None = 1.0,
+        max_time: Duration | None = None,
+        until: str | datetime.datetime | None = None,
+        max_items: int | None = None,
+        max_batches: int | None = None,
+        progress: str = "auto",
+        abort: Callable[[int], None] | None = None,
+    ) -> Result:
+        """Run the items that failed again, and put the results in their place in the output; what fails again is kept.
+
+        It is committed batch by batch as every run is, and goes on where it was when it is called again. The output
+        is written anew, whole, when all items were tried; of a job that is not completed, when that is.
+
+        function: `None`: the one of the last run, if it can be imported. The other options are those of `process`;
+        `None` for those up to `isolate_process`: as in the last run. Results: `done` and `skipped` count the failures
+        that are none any more, `failed` those that are left. Raises what `process` raises; `UsageError` for a job
+        whose output cannot be amended: one printed, or written to an output of one's own.
+        """
+        begun = time.monotonic()
+        manifest = self._manifest()
+        known = manifest.options or {}
+        batched = bool(manifest.definition["batched"])
+        if function is None:
+            function = _function_of(manifest)
+        check(function)
+        given: dict[str, Any] = {
+            "batch_size": batch_size,
+            "batch_format": batch_format,
+            "retries": retries,
+            "isolate": isolate,
+        }
+        chosen = {name: known.get(name) if value is None else value for name, value in given.items()}
+        _check_numbers(batch_size=(chosen["batch_size"], 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
+        _check_batch_format(chosen["batch_format"], batched=batched)
+        _check_choice("progress", progress, MODES)
+        policy = _policy(
+            "skip",
+            chosen["retries"],
+            load_errors(known["retry_on"]) if retry_on is None else retry_on,
+            known["retry_wait"] if retry_wait is None else retry_wait,
+            known["retry_max_wait"] if retry_max_wait is None else retry_max_wait,
+            chosen["isolate"],
+        )
+        budget = _budget(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
+        again = Again(
+            function=function,
+            batched=batched,
+            batch_size=chosen["batch_size"],
+            batch_format=chosen["batch_format"],
+            policy=policy,
+            timeout=_timeout(known["timeout"] if timeout is None else timeout, function),
+            isolated=known["isolate_process"] if isolate_process is None else isolate_process,
+            sync_interval=seconds_of(sync_interval, "sync_interval"),
+            budget=budget,
+            progress=progress,
+            begun=begun,
+        )
+        with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
+            return retry(self._directory, again)
 
     def reset(self) -> None:
         """Forget what was done: the next run starts over. A published output stays until the new one replaces it."""

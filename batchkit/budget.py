@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 _RECENT = 8
 _WATCH_EVERY = 0.2
+_WAIT_STEP = 0.1
+"""Seconds after which a wait looks for a request to stop: a signal handler may not wake what waits for a lock."""
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -55,6 +57,7 @@ class Budget:
         batch_seconds: float | None = None,
         divisible: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Start the clock."""
         self.reason: str | None = None
@@ -62,6 +65,7 @@ class Budget:
         self.wakeable = False  # whether a signal ends the wait: only the main thread handles any
         self.waking = False  # whether the signal on its way is the watch's own
         self._clock = clock
+        self._sleep = sleep
         self._deadline = math.inf if max_time is None else clock() + max_time
         self._items = math.inf if max_items is None else max_items
         self._batches = math.inf if max_batches is None else max_batches
@@ -116,6 +120,18 @@ class Budget:
         """Tell whether work without items, such as publishing, may go on."""
         if self.reason is None and self._clock() >= self._deadline:
             self.reason = "time"
+        return self.reason is None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait; return whether the run may go on then: there is no request to stop, and it is before the deadline.
+
+        A wait that would go beyond the deadline is not begun: then the run is to stop now.
+        """
+        until = self._clock() + seconds
+        if until >= self._deadline and self.reason is None:
+            self.reason = "time"
+        while self.reason is None and (left := until - self._clock()) > 0:
+            self._sleep(min(left, _WAIT_STEP))
         return self.reason is None
 
     def stop(self, reason: str) -> None:

@@ -115,7 +115,11 @@ class Caller:
         self.identity = identity
         self.batched = batched
         self._seq = 0
-        self._forget()
+        self._work: Any = _NOTHING
+        self._left: Any = iter(())
+        self._results: list[Any] = []
+        self._first = 0
+        self._in_hand: Any = None
         self._close: Callable[[], object] = lambda: None
         self._function = function if function is None else self._make(function)
         self._outer = _caller.set(self)
@@ -162,15 +166,15 @@ class Caller:
         return self._guarded(self._call_each, self._first + len(self._results) + 1)
 
     def again(self) -> Outcome:
-        """Call the function once more on the item, or the items, that failed; leaves alone what `go_on` goes on with."""
+        """Call the function once more on what failed, item or items; leaves alone what `go_on` goes on with."""
         if self.batched:
             return self._guarded(self._call_batch, self._first)
-        work, left = self._work, self._left
+        state = self.batch, self._work, self._left, self._results, self._first, self._in_hand
         self._left = iter([self._in_hand])
         try:
             return self._guarded(self._call_each, self._first + len(self._results))
         finally:
-            self._work, self._left = work, left
+            self.batch, self._work, self._left, self._results, self._first, self._in_hand = state
 
     def _stretch(self, batch: Batch, seq: int, first: int, items: Sequence[Any]) -> Outcome:
         self.batch, self._seq = batch, seq
@@ -199,11 +203,9 @@ class Caller:
 
     def _forget(self) -> None:
         self.batch = None
-        self._work: Any = _NOTHING
-        self._left: Any = iter(())
-        self._results: list[Any] = []
-        self._first = 0
-        self._in_hand: Any = None
+        self._work = self._results = _NOTHING
+        self._left = iter(())
+        self._in_hand = None
 
     def _call_each(self) -> Outcome:
         """Call the function item by item.

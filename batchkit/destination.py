@@ -9,17 +9,19 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from batchkit.errors import UsageError
+from batchkit.rounds import merged_by, rounds_of
 from batchkit.writers.custom import TargetOutput
-from batchkit.writers.kinds import output_for, schema_names, suffix_for
+from batchkit.writers.kinds import output_for, schema_names, schema_of_text, schema_text, suffix_for
+from batchkit.writers.round import RoundOutput
 from batchkit.writers.stdout import StdoutOutput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from batchkit.job import JobDirectory, Manifest
     from batchkit.resume import OpenJob
-    from batchkit.writers.base import Output
+    from batchkit.writers.base import Output, Writer
     from batchkit.writers.custom import Target
     from batchkit.writers.output import FileOutput
 
@@ -53,6 +55,10 @@ class Destination(NamedTuple):
             "output_format": self.output_format,
             "schema": schema_names(self.schema),
         }
+
+    def options(self) -> dict[str, Any]:
+        """Return what `output_of` needs to know besides what defines a job."""
+        return {"schema": schema_text(self.schema)}
 
     def _name(self, job: JobDirectory) -> str | None:
         if self.own is not None:
@@ -93,6 +99,31 @@ class Destination(NamedTuple):
                 raise UsageError(f"the output '{path}' holds an input of the job; give another -o")
 
 
+class RoundDestination(NamedTuple):
+    """Where the results of a round go: a part at `path`, written by what `writer` makes."""
+
+    path: str
+    writer: Callable[[], Writer]
+    kept: bool = True
+
+    def definition(self, job: JobDirectory) -> dict[str, Any]:
+        """Return nothing: a round is known by its job."""
+        del job
+        return {}
+
+    def options(self) -> dict[str, Any]:
+        """Return nothing, as above."""
+        return {}
+
+    def make(self, job: JobDirectory, uuid: str) -> Output:
+        """Return the output of a round."""
+        del job, uuid
+        return RoundOutput(self.path, self.writer)
+
+    def refuse_input(self, job: JobDirectory, sources: Sequence[str], patterns: Iterable[str]) -> None:
+        """Refuse nothing: nobody else writes there."""
+
+
 def matches(path: str, pattern: str) -> bool:
     """Tell whether a glob pattern names a path, which need not exist; both are absolute."""
     return _match(path.split("/"), pattern.split("/"))
@@ -111,8 +142,9 @@ def output_of(job: JobDirectory, manifest: Manifest) -> FileOutput | None:
     """Return the output of a job that exists; `None` for standard output."""
     if manifest.output is None:
         return None
-    output_format = manifest.definition.get("output_format")
-    return output_for(manifest.output, manifest.job, job.path, output_format=output_format)
+    form = manifest.definition.get("output_format")
+    schema = schema_of_text((manifest.options or {}).get("schema"))
+    return output_for(manifest.output, manifest.job, job.path, output_format=form, schema=schema)
 
 
 def leave_output(job: JobDirectory, manifest: Manifest) -> None:
@@ -135,7 +167,7 @@ def stored(job: JobDirectory) -> Iterator[Any]:
         return iter(())
     points = job.commits(manifest)
     marks = [None if point is None else point.mark for point in points]
-    return output.stored(marks, job.publish_log(manifest.job))
+    return output.stored(marks, job.publish_log(manifest.job), merged_by(rounds_of(job, manifest.job)))
 
 
 def refuse_lost_beginning(opened: OpenJob, done: int) -> None:

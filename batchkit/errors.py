@@ -4,13 +4,18 @@
     ├── UsageError              exit 2   an argument is wrong; also a ValueError
     ├── SourceError             exit 1   the input cannot be read
     ├── ItemError               exit 1   the function failed on an item, or its result cannot be stored
+    ├── TooManyFailures         exit 1   more items failed than `max_failures` allows
+    ├── WorkerDied                       the process in which the function was called is gone
+    ├── UnreadableItem                   why an item could not be read; also a ValueError
     ├── StorageError            exit 1   the disk refused to open, write, sync or rename
     ├── DamageError             exit 1   what batchkit stored earlier is unreadable or gone
     ├── JobLocked               exit 4   another run holds the job
-    └── ChangedError            exit 5   resuming would mix two different jobs
-        ├── InputChanged                 the input is not the one the job began with
-        ├── DefinitionChanged            the job is defined otherwise than in this call
-        └── OutputChanged                the published output is not as batchkit left it
+    ├── ChangedError            exit 5   resuming would mix two different jobs
+    │   ├── InputChanged                 the input is not the one the job began with
+    │   ├── DefinitionChanged            the job is defined otherwise than in this call
+    │   └── OutputChanged                the published output is not as batchkit left it
+    ├── SkipItem                         raised by functions: drop this item on purpose
+    └── RetryLater                       raised by functions: call again, but not before some time
 
 Each takes its message first and everything else by keyword with a default, so that each survives pickling.
 """
@@ -49,6 +54,18 @@ class ItemError(BatchkitError):
         self.position = position
 
 
+class TooManyFailures(BatchkitError):
+    """More items failed than `max_failures` allows; everything handled so far is committed."""
+
+
+class WorkerDied(BatchkitError):
+    """The process in which the function was called died in the middle of a call."""
+
+
+class UnreadableItem(BatchkitError, ValueError):
+    """An item that could not be read, such as invalid UTF-8 or a line that is no JSON."""
+
+
 class StorageError(BatchkitError):
     """The disk refused; the last commit before it stands, and the next run goes on from there."""
 
@@ -79,3 +96,37 @@ class DefinitionChanged(ChangedError):
 
 class OutputChanged(ChangedError):
     """The published output is not as batchkit left it."""
+
+
+class SkipItem(BatchkitError):
+    """A function raises it to drop an item on purpose: no result, no failure, counted apart."""
+
+
+class RetryLater(BatchkitError):
+    """A function raises it to be called again later with the same item, for which `retries` are needed.
+
+    after: seconds to wait at least, as a number or as the value of an HTTP `Retry-After` header (seconds or a date,
+    RFC 9110, 10.2.3); `None`: as after any other error.
+    """
+
+    def __init__(self, message: str = "asked to be called again later", *, after: float | str | None = None) -> None:
+        """Keep the time to wait. Raises `UsageError` for one that cannot be understood."""
+        super().__init__(message)
+        self.after = None if after is None else _seconds(after)
+
+
+def _seconds(after: float | str) -> float:
+    try:
+        return max(0.0, float(after))
+    except ValueError:
+        pass
+    from datetime import UTC, datetime  # noqa: PLC0415  # dates are rare, and these imports are not cheap
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
+    try:
+        moment = parsedate_to_datetime(str(after))
+    except ValueError:
+        raise UsageError(f"after is {after!r}; give seconds or an HTTP date") from None
+    if moment.tzinfo is None:  # "-0000": UTC, of a clock whose zone is unknown
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -42,7 +42,7 @@ class Manifest(NamedTuple):
 
     job: the uuid, new whenever the job starts over. ready: whether journals and parts were made.
     definition: what may not change between runs. fingerprint: the reader's; replace: whether the output may replace a
-    file that stands there. plan: the spans of the shards, in input order.
+    file that stands there. plan: the spans of the shards, in input order. options: of the last run, for `retry`.
     """
 
     job: str
@@ -54,6 +54,7 @@ class Manifest(NamedTuple):
     output: str | None
     replace: bool
     plan: list[Span]
+    options: dict[str, Any] | None = None
 
 
 def new_manifest(  # keyword-only fields of one value

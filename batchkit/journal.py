@@ -5,12 +5,13 @@ digits and JSON is ASCII on one line. The first line is the header, each further
 
     {"format":1,"job":"<uuid>","shard":0,"span":[start,stop]}
     {"seq":1,"to":…,"done":100,"failed":0,"skipped":0,"tail":…,"out":[offset,crc,synced],"run":1,
-     "time":…,"seconds":…}          "end":true is added at the end of the shard
+     "time":…,"seconds":…}          "end":true is added at the end of the shard, "kept":[offset,crc,synced] once an
+                                    item has failed
 
 `to` is the cursor, and so the first coordinate of the next batch (the first of all begins with the span); `tail` is
-the CRC-32 of the input just before it; `out` the writer's mark. `seq` grows by one from line to line. A journal is
-trusted up to the first line whose CRC, form or sequence is wrong and no further: what a power cut left behind that
-line (a torn end, zeros at full length, old blocks) proves nothing.
+the CRC-32 of the input just before it; `out` the writer's mark and `kept` that of the failures. `seq` grows by one
+from line to line. A journal is trusted up to the first line whose CRC, form or sequence is wrong and no further: what
+a power cut left behind that line (a torn end, zeros at full length, old blocks) proves nothing.
 
 A journal is never appended to after a crash. Opening a shard writes a new one, header and chosen record, by rename;
 the proved records before it move to `NNNNN.history-SEQ.jsonl` (a journal too), which recovery never reads.
@@ -66,13 +67,15 @@ def _proved(line: bytes) -> bool:
 
 
 def _encode_checkpoint(point: Checkpoint) -> bytes:
-    seq, stop, done, failed, skipped, proof, mark, run, time, seconds, end = point
+    seq, stop, done, failed, skipped, proof, mark, run, time, seconds, end, kept = point
     stop, mark = repr(stop), repr(mark)
     if (stop + mark).strip(_OF_INTS):  # else Python writes them as JSON does, five times as fast
         stop, mark = _json(point.stop), _json(point.mark)
     text = _COMMIT % (seq, stop, done, failed, skipped, proof, mark, run, time, seconds)
     if end:
         text = text[:-1] + ',"end":true}'
+    if kept is not None:
+        text = f'{text[:-1]},"kept":{_json(kept)}}}'
     line = text.encode()
     return b"%08x %b\n" % (crc32(line), line)
 
@@ -80,7 +83,7 @@ def _encode_checkpoint(point: Checkpoint) -> bytes:
 def _decode_checkpoint(line: bytes) -> Checkpoint:
     entry = json.loads(line[9:])
     names = ("seq", "to", "done", "failed", "skipped", "tail", "out", "run", "time", "seconds")
-    return Checkpoint._make([*(entry[name] for name in names), entry.get("end", False)])
+    return Checkpoint._make([*(entry[name] for name in names), entry.get("end", False), entry.get("kept")])
 
 
 class Header(NamedTuple):
@@ -207,17 +210,18 @@ class Journal:
         """Make every commit so far durable on return."""
         self._file.sync()
 
-    def renew(self, mark: Mark) -> None:
+    def renew(self, mark: Mark, kept: Mark) -> None:
         """Move the past out of the way and go on in a new journal.
 
-        mark: the writer's after a sync: the first record of a journal must stand by itself, without those before it.
+        mark, kept: of results and failures after a sync: the first record of a journal must stand by itself, without
+        those before it.
         """
         if self._newest is None or self._newest is self._base:
             return
         self.sync()
         files.link(self.path, _history(self.path, self._first))
         self._file.close()
-        self._file = self._begin(self._newest._replace(mark=mark))
+        self._file = self._begin(self._newest._replace(mark=mark, kept=kept))
 
     def close(self) -> None:
         """Close the file; syncs nothing."""
@@ -235,7 +239,7 @@ class NoJournal:
     def sync(self) -> None:
         """Do nothing."""
 
-    def renew(self, mark: Mark) -> None:
+    def renew(self, mark: Mark, kept: Mark) -> None:
         """Do nothing."""
 
     def close(self) -> None:

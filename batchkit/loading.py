@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import importlib.machinery
 import os
@@ -32,6 +33,50 @@ def load(spec: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+def spec_of(function: Callable[..., Any] | None) -> str | None:
+    """Return the name by which `load` finds a function again, in another process too; `None` if there is none.
+
+    There is none for lambdas, functions inside of functions, partials, objects, and what a script or notebook defines.
+    """
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    name = getattr(function, "__qualname__", "")
+    if module is None or module.__name__ == "__main__" or not name:
+        return None
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is not function:
+        return None
+    return f"{_FILES.get(module.__name__, module.__name__)}:{name}"
+
+
+def load_errors(names: str) -> tuple[type[BaseException], ...]:
+    """Return the types of exceptions named like `ConnectionError,pkg.module:Name`. Raises `UsageError`."""
+    found = []
+    for name in filter(None, (each.strip() for each in names.split(","))):
+        kind: Any = getattr(builtins, name, None)
+        if ":" in name:
+            kind = load(name)
+        elif "." in name:
+            kind = load(":".join(name.rsplit(".", 1)))
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise UsageError(f"'{name}' is no type of exception; give such as ConnectionError or pkg.module:Name")
+        found.append(kind)
+    return tuple(found)
+
+
+def names_of(errors: tuple[type[BaseException], ...]) -> str:
+    """Return types of exceptions as `load_errors` takes them."""
+    return ",".join(
+        error.__qualname__ if error.__module__ == "builtins" else f"{error.__module__}:{error.__qualname__}"
+        for error in errors
+    )
+
+
+_FILES: dict[str, str] = {}
+"""Modules that were run from a file by its path → that path."""
+
+
 def _known(module: types.ModuleType) -> str:
     names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
     return f"; it has {', '.join(names[:8])}" if names else ""
@@ -60,5 +105,6 @@ def _run_file(path: str) -> types.ModuleType:
     module = sys.modules[name] = types.ModuleType(name)
     module.__file__ = path
     module.__spec__ = importlib.machinery.ModuleSpec(name, loader, origin=path)
+    _FILES[name] = path
     loader.exec_module(module)
     return module

@@ -82,11 +82,38 @@ class Outcome(NamedTuple):
                 return index
         return None
 
-    def before(self, item: int, error: BaseException) -> Outcome:
-        """Return the outcome of the items before `item`, which failed with `error`."""
-        stop = item if self.sizes is None else sum(self.sizes[:item])
-        sizes = None if self.sizes is None else self.sizes[:item]
-        return Outcome(self.results[:stop], item, error, sizes, self.one_each)
+    def part(self, start: int, stop: int) -> Outcome:
+        """Return the outcome of the items `[start, stop)`, of which it is known which results are whose."""
+        if self.sizes is None:
+            return Outcome(self.results[start:stop], stop - start, one_each=self.one_each)
+        first, sizes = sum(self.sizes[:start]), self.sizes[start:stop]
+        return Outcome(self.results[first : first + sum(sizes)], stop - start, sizes=sizes)
+
+
+class Failure(NamedTuple):
+    """An item that failed for good, as it is kept.
+
+    item: as it was read; `None` if it could not be. where: its position, for people. error, message: the exception's
+    type and text; traceback: its traceback, cut to the end of it; "" if there is none. attempts: calls in all runs.
+    run: number of the run, time: seconds since the epoch. at: the item's coordinate. shard, number: which item of which
+    shard, from 0; they change with nothing. place: where its results would stand, see `Writer.place`.
+    unreadable: whether it could not be read. kept_as_text: whether `item` is only a text about it (no form in JSON).
+    """
+
+    item: Item
+    where: str
+    error: str
+    message: str
+    traceback: str
+    attempts: int
+    run: int
+    time: float
+    at: Cursor
+    shard: int
+    number: int
+    place: int | None
+    unreadable: bool = False
+    kept_as_text: bool = False
 
 
 class Checkpoint(NamedTuple):
@@ -96,7 +123,7 @@ class Checkpoint(NamedTuple):
     done, failed, skipped: item counts of the shard so far, in all runs.
     proof: see `Batch.proof`. mark: see `Mark`; `None` where the writer stores nothing that could be cut.
     run: number of the run that made it, from 1; time: seconds since the epoch; seconds: what the batch took.
-    end: whether the shard is at its end.
+    end: whether the shard is at its end. kept: the mark of the shard's failures; `None` while it has none.
     """
 
     seq: int
@@ -110,6 +137,12 @@ class Checkpoint(NamedTuple):
     time: float
     seconds: float
     end: bool = False
+    kept: Mark = None
+
+    @property
+    def handled(self) -> int:
+        """Items of the shard that were done, failed or were skipped."""
+        return self.done + self.failed + self.skipped
 
 
 class Verdict(NamedTuple):

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
-from typing import Any
 
 from batchkit.budget import Interrupted
-from batchkit.errors import ItemError
+from batchkit.errors import TooManyFailures
+from batchkit.handling import item_error
 from batchkit.model import Checkpoint
 from batchkit.syncing import Syncer
 from batchkit.writers.base import ResultError
-
-_SHOWN = 80
-"""Characters of an item that a message shows."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +19,11 @@ if TYPE_CHECKING:
 
     from batchkit.budget import Budget
     from batchkit.calling import Caller
+    from batchkit.failure_file import FailureFile, FailuresInMemory
+    from batchkit.handling import Handler
+    from batchkit.isolation import IsolatedCaller
     from batchkit.journal import Journal, NoJournal
-    from batchkit.model import Batch, Span
+    from batchkit.model import Batch, Outcome, Span
     from batchkit.readers.base import Reader
     from batchkit.writers.base import Writer
 
@@ -81,17 +81,21 @@ class Processor:
         span: Span,
         base: Checkpoint,
         batch_size: int,
-        caller: Caller,
+        caller: Caller | IsolatedCaller,
         writer: Writer,
+        kept: FailureFile | FailuresInMemory,
+        handler: Handler,
         journal: Journal | NoJournal,
         budget: Budget,
         tell: Callable[[Checkpoint], float],
+        judge: Callable[[Checkpoint], None] | None,
         sync_interval: float | None,
     ) -> None:
         """Go on behind `base`, the last commit of the shard, with this run's number in it.
 
         sync_interval: seconds; `None`: sync at stops only. tell: hears of a checkpoint, and answers with the reading of
-        `time.monotonic` from which on it wants to hear of another.
+        `time.monotonic` from which on it wants to hear of another. judge: hears of each checkpoint of a shard with
+        failures, and raises if they are too many; `None`: any number is fine. kept: what the handler keeps.
         """
         self._reader = reader
         self._stop = span.stop
@@ -100,18 +104,23 @@ class Processor:
         self._batch_size = batch_size
         self._caller = caller
         self._writer = writer
+        self._kept = kept
+        self._handler = handler
+        self._plain = handler.at_once is None
+        self._judge = judge
         self._journal = journal
         self._budget = budget
         self._tell = tell
         self._tell_due = -math.inf
         self._sync_interval = math.inf if sync_interval is None else sync_interval
         self._sync_due = time.monotonic() + self._sync_interval
-        self._syncer = Syncer(writer, journal)
+        self._syncer = Syncer(writer, kept, journal)
 
     def run(self) -> None:
         """Work until the span's end (then `last` says `end`), a budget or a request to stop.
 
-        Everything committed is durable on return, and also when this raises `ItemError` or `SourceError`.
+        Everything committed is durable on return, and also when this raises `ItemError`, `TooManyFailures` or
+        `SourceError`.
         """
         with closing(self._feed):
             self._loop()
@@ -143,53 +152,58 @@ class Processor:
         return self._stop is not None and bool(self.last.stop == self._stop)
 
     def _handle(self, batch: Batch, begun: float) -> int:
-        """Call, write, commit; return the number of items done. What a cut left of the batch is given back."""
+        """Call, write, commit; return the number of items handled."""
+        outcome = None
+        if not batch.unreadable:
+            outcome = self._caller(batch, self.last.seq + 1)
+            if outcome.error is None and self._plain and outcome.done == len(batch.items):
+                try:
+                    self._writer.write(outcome.results)
+                except ResultError:
+                    pass
+                else:
+                    self._commit(batch, begun)
+                    return outcome.done
+        return self._handle_item_by_item(batch, outcome, begun)
+
+    def _handle_item_by_item(self, batch: Batch, outcome: Outcome | None, begun: float) -> int:
+        """Do the same where something fails, or the batch was cut: what is left of it is given back."""
         number = self.last.seq + 1
-        outcome = self._caller(batch, number)
-        alone = None
-        while True:
-            try:
-                self._writer.write(outcome.results)
-                break
-            except ResultError as error:  # what comes before the result that cannot be stored is, if it can be
-                item = None if error.index is None else outcome.item_of(error.index)
-                outcome = outcome.before(item or 0, error)
-                alone = item is not None
-        count = outcome.done
+        count, failed, skipped, fault = self._handler.handle(batch, outcome, self.last)
         if count == len(batch.items):
-            self._commit(batch, begun)
+            self._commit(batch, begun, failed, skipped)
             return count
         done, rest = batch.split(count) if count else (None, batch)
         if done is not None:
-            self._commit(done, begun)
-        # A failure after a request to stop is part of the stop: Ctrl-C also reached what the function had started.
-        if outcome.error is not None and not self._budget.asked:
+            self._commit(done, begun, failed, skipped)
+        if fault is not None:
             self.sync()
-            if alone is None:
-                alone = not self._caller.batched or bool(batch.unreadable)
-            raise self._item_error(rest, outcome.error, number, alone=alone) from outcome.error
+            raise item_error(batch, fault, number, self._reader.describe) from fault.error
         self._feed.give_back(rest)
         return count
 
-    def _commit(self, batch: Batch, begun: float) -> None:
-        """Make the checkpoint of cursor, counts and mark, and append it: the one line that moves progress."""
+    def _commit(self, batch: Batch, begun: float, failed: int = 0, skipped: int = 0) -> None:
+        """Make the checkpoint of cursor, counts and marks, and append it: the one line that moves progress."""
         if self._syncer.error is not None:
             self._syncer.wait()  # which raises it: a sync error is final, and nothing more is committed
         if self._sync_interval == 0:
             self._writer.sync()
+            self._kept.sync()
         now = time.monotonic()
         last = self.last
         point = Checkpoint(
             last.seq + 1,
             batch.stop,
-            last.done + len(batch.items),
-            last.failed,
-            last.skipped,
+            last.done + len(batch.items) - failed - skipped,
+            last.failed + failed,
+            last.skipped + skipped,
             batch.proof,
             self._writer.mark(),
             last.run,
             time.time(),
             now - begun,
+            False,  # noqa: FBT003  # a keyword costs a tenth of a microsecond
+            self._kept.mark(),
         )
         self._journal.append(point)
         self.last = point
@@ -197,9 +211,19 @@ class Processor:
             self._sync_now_or_later(now)
         if self._journal.full:
             self.sync()
-            self._journal.renew(self._writer.mark())
+            self._journal.renew(self._writer.mark(), self._kept.mark())
         if now >= self._tell_due:
             self._tell_due = self._tell(point)
+        if point.failed and self._judge is not None:
+            self._judge_now(point)
+
+    def _judge_now(self, point: Checkpoint) -> None:
+        assert self._judge is not None, "asked before"
+        try:
+            self._judge(point)
+        except TooManyFailures:
+            self.sync()
+            raise
 
     def _sync_now_or_later(self, now: float) -> None:
         self._sync_due = now + self._sync_interval
@@ -213,35 +237,10 @@ class Processor:
         self.sync()
         last = self.last
         # The cursor stays where the last item ended, for which the proof is: empty files may follow in the span.
-        end = last._replace(seq=last.seq + 1, mark=self._writer.mark(), end=True)
+        end = last._replace(seq=last.seq + 1, mark=self._writer.mark(), kept=self._kept.mark(), end=True)
         self._journal.append(end._replace(time=time.time(), seconds=0.0))
         self.last = end
 
     def sync(self) -> None:
         """Make everything committed durable."""
         self._syncer.now()
-
-    def _item_error(self, rest: Batch, error: BaseException, number: int, *, alone: bool) -> ItemError:
-        """Name the item that `rest` begins with, its position, the number of its batch and the error, in one line.
-
-        alone: whether that item is known to be the one; else the batch is named that begins with it.
-        """
-        where = self._reader.describe(rest.coordinate(0))
-        item = rest.items[0]
-        who = _short(item) if alone else f"a batch of {len(rest.items):,} items from {_short(item)}"
-        if 0 in rest.unreadable:
-            what = f"the item at {where} cannot be read: {rest.unreadable[0]}"
-        elif isinstance(error, ResultError):
-            what = f"the result of {who} at {where} (batch {number:,}) cannot be stored: {error.why}"
-        else:
-            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            what = f"the function failed on {who} at {where}: {why}"
-        message = f"{' '.join(what.split())}; everything before it is kept, the next run begins with it"
-        if 0 in rest.unreadable:
-            message += " (once it is mended: --on-input-change continue)"
-        return ItemError(message, item=item if alone else None, position=where)
-
-
-def _short(item: Any) -> str:
-    text = repr(item)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

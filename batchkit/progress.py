@@ -58,8 +58,8 @@ class Progress:
         self._bar: Any = None
         self._lock = threading.Lock()
 
-    def show(self, at: int, items: int) -> float:
-        """Show that `at` units and `items` items of the job are done, if it is time to.
+    def show(self, at: int, items: int, failed: int = 0) -> float:
+        """Show that `at` units and `items` items of the job are done, `failed` of them in vain, if it is time to.
 
         Returns the reading of the clock from which on there is something to show again.
         """
@@ -69,10 +69,10 @@ class Progress:
         try:
             if self._mode == "bar":
                 self._due = now + BAR_EVERY
-                self._show_bar(at, items, now)
+                self._show_bar(at, items, failed, now)
             else:
                 self._due = now + LOG_EVERY[1]
-                self._stream.write(self._line(at, items, now) + "\n")
+                self._stream.write(self._line(at, items, failed, now) + "\n")
                 self._stream.flush()
         except (OSError, ValueError):  # nobody looks any more; that is no reason to stop working
             self._due = float("inf")
@@ -80,10 +80,10 @@ class Progress:
             self._lock.release()
         return self._due
 
-    def _show_bar(self, at: int, items: int, now: float) -> None:
+    def _show_bar(self, at: int, items: int, failed: int, now: float) -> None:
         if self._bar is None:
             self._bar = self._make_bar()
-        self._bar.unit = f"{items:,} items, {self._rate(items, now):,.0f}/s"
+        self._bar.unit = f"{items:,} items{_of_which(failed)}, {self._rate(items, now):,.0f}/s"
         self._bar.n = at
         self._bar.refresh()
 
@@ -106,8 +106,8 @@ class Progress:
     def _rate(self, items: int, now: float) -> float:
         return (items - self._items_first) / max(now - self._begun, 1e-9)
 
-    def _line(self, at: int, items: int, now: float) -> str:
-        parts = [f"{items:,} items done", f"{self._rate(items, now):,.0f}/s"]
+    def _line(self, at: int, items: int, failed: int, now: float) -> str:
+        parts = [f"{items:,} items done{_of_which(failed)}", f"{self._rate(items, now):,.0f}/s"]
         speed = (at - self._at_first) / max(now - self._begun, 1e-9)
         if self._total:
             parts.insert(0, f"{at / self._total:.0%}")
@@ -120,6 +120,10 @@ class Progress:
         if self._bar is not None:
             with suppress(OSError, ValueError):
                 self._bar.close()
+
+
+def _of_which(failed: int) -> str:
+    return f" ({failed:,} failed)" if failed else ""
 
 
 def _chosen(stream: TextIO | None) -> str:

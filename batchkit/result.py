@@ -10,7 +10,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from batchkit.model import Failure
+
 EXIT_COMPLETED = 0
+EXIT_FAILURES = 3
+"""Completed, but some items failed and were kept."""
+
 EXIT_PAUSED = 75
 """`EX_TEMPFAIL` of sysexits.h: stopped cleanly with work left, run again."""
 
@@ -26,10 +31,10 @@ class Result(NamedTuple):
     """What one run did, and where the job stands after it.
 
     status: "completed", or "paused" with work left; then `reason` says why, for people.
-    done, failed, skipped: items of the job in all runs; new: items done in this run.
+    done, failed, skipped: items of the job in all runs; new: items done, failed or skipped in this run.
     total: items of the job; `None` while unknown. share: how much of the input is done, 0 to 1; `None` if unknown.
     seconds: what this run took. output: the file of the results; `None` if they are in memory or were printed.
-    read: what `results()` calls.
+    read, read_failures: what `results()` and `failures()` call.
     """
 
     job: str | None
@@ -44,11 +49,19 @@ class Result(NamedTuple):
     seconds: float
     output: str | None
     read: Callable[[], Iterator[Any]]
+    read_failures: Callable[[], Iterator[Failure]]
 
     @property
     def exit_code(self) -> int:
         """What a command that ends with this result exits with."""
-        return EXIT_COMPLETED if self.status == "completed" else EXIT_PAUSED
+        if self.status != "completed":
+            return EXIT_PAUSED
+        return EXIT_FAILURES if self.failed else EXIT_COMPLETED
+
+    @property
+    def handled(self) -> int:
+        """Items of the job done, failed or skipped."""
+        return self.done + self.failed + self.skipped
 
     @property
     def completed(self) -> bool:
@@ -66,8 +79,8 @@ class Result(NamedTuple):
         if self.completed:
             return 0
         if self.total is not None:
-            return self.total - self.done
-        return round(self.done / self.share - self.done) if self.share else None
+            return self.total - self.handled
+        return round(self.handled / self.share - self.handled) if self.share else None
 
     def results(self) -> Iterator[Any]:
         """Yield the results of all runs so far in input order, read from where they are stored.
@@ -76,25 +89,39 @@ class Result(NamedTuple):
         """
         return self.read()
 
+    def failures(self) -> Iterator[Failure]:
+        """Yield the items that failed for good in any run, and were not run again since, in input order."""
+        return self.read_failures()
+
     def summary(self) -> str:
         """Say in one line what was done and what comes next."""
         name = f"{self.job}: " if self.job else ""
-        items = f"{self.done:,} item{'' if self.done == 1 else 's'} done"
-        if self.completed and not self.done:
+        items = f"{self.done:,} item{'' if self.done == 1 else 's'} done{self._others()}"
+        if self.completed and not self.handled:
             return f"{name}completed, the input has no items{self._where()}"
         if self.completed and not self.new:
-            return f"{name}completed, {items}; nothing new to do (--restart starts over){self._where()}"
+            return f"{name}completed, {items}; nothing new to do (--restart starts over){self._where()}{self._next()}"
         speed = f"{self.new:,} in {duration(self.seconds)}, {self.rate:,.0f}/s"
         if self.completed:
-            part = "" if self.new == self.done else f", of which {speed} in this run"
-            return f"{name}completed, {items}{part or f' ({speed})'}{self._where()}"
+            part = "" if self.new == self.handled else f", of which {speed} in this run"
+            return f"{name}completed, {items}{part or f' ({speed})'}{self._where()}{self._next()}"
         return f"{name}paused, {self.reason}: {items} ({speed}), {self._left()}; run the same command again to go on"
+
+    def _others(self) -> str:
+        counts = ((self.failed, "failed"), (self.skipped, "skipped"))
+        return "".join(f", {count:,} {name}" for count, name in counts if count)
+
+    def _next(self) -> str:
+        """Say what to do about failures."""
+        if not self.failed or self.job is None:
+            return ""
+        return f"; see: batchkit failures {self.job}, run them again: batchkit retry {self.job}"
 
     def _left(self) -> str:
         if self.left == 0:
             return "the output is still to be written"
         if self.total is not None:
-            return f"{self.total - self.done:,} left"
+            return f"{self.total - self.handled:,} left"
         if self.share is None:
             return "more left"
         about = f", about {self.left:,} items" if self.left else ""
@@ -106,6 +133,27 @@ class Result(NamedTuple):
     def __repr__(self) -> str:
         """Return the summary, so that a notebook cell or a prompt says what happened."""
         return f"<Result {self.summary()}>"
+
+
+class Retried(Result):
+    """What running failures again did.
+
+    done, skipped: of them; failed: what is left of the job's failures; total: those there were before.
+    """
+
+    __slots__ = ()
+
+    def summary(self) -> str:
+        """Say in one line what became of the failures and what comes next."""
+        if self.completed and not self.total:
+            return f"{self.job}: no failures to run again{self._where()}"
+        of = f"of {self.total:,} failure{'' if self.total == 1 else 's'} {self.done:,} done"
+        skipped = f", {self.skipped:,} skipped" if self.skipped else ""
+        if not self.completed:
+            left = f"{self.failed:,} failed again or still to do"
+            return f"{self.job}: paused, {self.reason}: {of}{skipped}, {left}; go on with: batchkit retry {self.job}"
+        again = f", {self.failed:,} failed again" if self.failed else ""
+        return f"{self.job}: {of}{skipped}{again} (in {duration(self.seconds)}){self._where()}{self._next()}"
 
 
 def reason_for_people(reason: str | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from batchkit import files, journal
 from batchkit.errors import DamageError, DefinitionChanged, InputChanged, JobLocked
+from batchkit.failure_file import FailureFile, path_beside
 from batchkit.job import JobDirectory, Manifest, new_manifest
 from batchkit.model import Span, Verdict
 
@@ -77,10 +78,18 @@ class OpenJob(NamedTuple):
 
 
 def open_job(  # keyword-only
-    job: JobDirectory, *, reader: Reader, definition: dict[str, Any], outputs: Outputs, wishes: Wishes, say: Say
+    job: JobDirectory,
+    *,
+    reader: Reader,
+    definition: dict[str, Any],
+    outputs: Outputs,
+    wishes: Wishes,
+    options: dict[str, Any] | None,
+    say: Say,
 ) -> OpenJob:
     """Begin the job or find where it stands; call it under the job's lock.
 
+    options: what the manifest is to remember of this run, for later ones that are begun by the job's name only.
     Durable on return. Raises `ChangedError` and leaves everything as it is where going on would mix two jobs.
     """
     job.clean()
@@ -88,10 +97,21 @@ def open_job(  # keyword-only
     if manifest is not None and not wishes.restart:
         _refuse_other_definition(job.name, manifest.definition, definition)
     if manifest is None or wishes.restart or not manifest.ready:
-        return _begin(job, manifest, reader, definition, outputs, wishes)
-    if wishes.overwrite and not manifest.replace:
-        manifest = manifest._replace(replace=True)
+        return _begin(job, manifest, reader, definition, options, outputs, wishes)
+    replace = manifest.replace or wishes.overwrite
+    if (manifest.replace, manifest.options) != (replace, options):
+        manifest = manifest._replace(replace=replace, options=options)
         job.save(manifest)
+    opened = _checked(job, found(job, manifest, outputs, say), reader, wishes, say)
+    if opened is None:
+        return _begin(job, manifest, reader, definition, options, outputs, wishes)
+    if len(opened.shards) == opened.frozen:
+        opened.output.remove_parts()
+    return opened
+
+
+def found(job: JobDirectory, manifest: Manifest, outputs: Outputs, say: Say) -> OpenJob:
+    """Find where a job stands, whatever its input is by now; a publication that was cut short is completed."""
     output = outputs.make(manifest.job)
     log = job.publish_log(manifest.job)
     log.settle()
@@ -102,12 +122,7 @@ def open_job(  # keyword-only
         output.verify(done)
     frozen = done["shards"] if done is not None else 0
     shards = [recover(job, manifest, number, output, frozen, say) for number in range(len(manifest.plan))]
-    opened = _checked(job, OpenJob(manifest, output, shards, frozen), reader, wishes, say)
-    if opened is None:
-        return _begin(job, manifest, reader, definition, outputs, wishes)
-    if len(opened.shards) == frozen:
-        output.remove_parts()
-    return opened
+    return OpenJob(manifest, output, shards, frozen)
 
 
 def _refuse_other_definition(name: str, was: dict[str, Any], now: dict[str, Any]) -> None:
@@ -133,6 +148,7 @@ def _begin(
     earlier: Manifest | None,
     reader: Reader,
     definition: dict[str, Any],
+    options: dict[str, Any] | None,
     outputs: Outputs,
     wishes: Wishes,
 ) -> OpenJob:
@@ -148,7 +164,7 @@ def _begin(
         output=path,
         replace=wishes.overwrite or (earlier is not None and job.may_replace(earlier)),
         plan=[reader.whole()],
-    )
+    )._replace(options=options)
     output = outputs.make(manifest.job)
     output.refuse_foreign(replace=manifest.replace)
     other = output.other_owner()
@@ -173,6 +189,7 @@ def _new_shard(job: JobDirectory, manifest: Manifest, number: int) -> ShardState
     span = manifest.plan[number]
     header = journal.Header(manifest.job, number, span)
     journal.Journal(job.shard_path(number), header, None).close()
+    files.remove(path_beside(job.shard_path(number)))  # of an earlier start of the job
     return ShardState(number, span, journal.Past(header, [], broken=False), -1)
 
 
@@ -187,23 +204,29 @@ def recover(job: JobDirectory, manifest: Manifest, number: int, output: Output, 
     if past.broken:
         files.replace(path + ".broken", files.read_bytes(path) or b"")
         say(f"the journal '{path}' is damaged; going on from its last sound commit, a copy is kept as .broken")
-    chosen = len(past) - 1
+    chosen = failure_file(job, number, manifest.job).intact(_Marks(past, "kept"))
     if number >= frozen:
-        chosen = output.writer(number, frozen=frozen).intact(_Marks(past))
+        chosen = min(chosen, output.writer(number, frozen=frozen).intact(_Marks(past, "mark")))
     return ShardState(number, manifest.plan[number], past, chosen)
 
 
 class _Marks(Sequence[Any]):
-    """The marks of a journal's commits, decoded one by one."""
+    """The marks of a journal's commits for one of its streams, decoded one by one."""
 
-    def __init__(self, past: journal.Past) -> None:
+    def __init__(self, past: journal.Past, name: str) -> None:
         self._past = past
+        self._name = name
 
     def __len__(self) -> int:
         return len(self._past)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._past[index].mark
+        return getattr(self._past[index], self._name)
+
+
+def failure_file(job: JobDirectory, shard: int, uuid: str) -> FailureFile:
+    """Return the file with the failures of a shard, not yet opened."""
+    return FailureFile(path_beside(job.shard_path(shard)), uuid, shard)
 
 
 def _checked(job: JobDirectory, opened: OpenJob, reader: Reader, wishes: Wishes, say: Say) -> OpenJob | None:
@@ -263,14 +286,15 @@ def _beyond(reader: Reader, cursor: Cursor, stop: Cursor) -> bool:
 
 
 def reopen(
-    job: JobDirectory, shard: ShardState, uuid: str, writer: Writer
+    job: JobDirectory, shard: ShardState, uuid: str, writer: Writer, kept: FailureFile
 ) -> tuple[journal.Journal, Checkpoint | None]:
-    """Cut the shard's output to its chosen commit and begin a new journal with that; durable on return."""
+    """Cut the shard's output and failures to its chosen commit and begin a new journal with that; durable on return."""
     base = shard.base
     writer.open(None if base is None else base.mark)
+    kept.open(None if base is None else base.kept)
     path = job.shard_path(shard.number)
     journal.archive(path, shard.past, shard.chosen)
     mark = writer.mark()
     if base is not None:
-        base = base._replace(mark=mark)
+        base = base._replace(mark=mark, kept=kept.mark())
     return journal.Journal(path, journal.Header(uuid, shard.number, shard.span), base), base

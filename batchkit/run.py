@@ -10,49 +10,73 @@ from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
+from batchkit import files
 from batchkit.budget import Interrupted
-from batchkit.calling import Caller, Identity, name_of
+from batchkit.calling import Caller, Identity, is_async, name_of
 from batchkit.destination import leave_output, refuse_lost_beginning, stored
+from batchkit.failure_file import FailuresInMemory, failure_of
+from batchkit.failures import Attempts, Limit, Policy
+from batchkit.handling import Handler, RoundHandler
 from batchkit.journal import NoJournal
 from batchkit.model import Checkpoint
 from batchkit.processor import Processor
 from batchkit.progress import Progress
 from batchkit.result import Result, reason_for_people
-from batchkit.resume import Outputs, ShardState, open_job, reopen
+from batchkit.resume import Outputs, ShardState, failure_file, open_job, reopen
+from batchkit.rounds import merged_by, rounds_of, still_failed
 from batchkit.tally import Tally
 from batchkit.writers.memory import MemoryOutput
 from batchkit.writers.stdout import OutputClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from batchkit.budget import Budget
-    from batchkit.destination import Destination
-    from batchkit.job import JobDirectory
+    from batchkit.destination import Destination, RoundDestination
+    from batchkit.failure_file import FailureFile
+    from batchkit.isolation import IsolatedCaller
+    from batchkit.job import JobDirectory, Manifest
     from batchkit.journal import Journal
-    from batchkit.model import Span
+    from batchkit.model import Failure, Span
     from batchkit.readers.base import Reader
     from batchkit.resume import OpenJob, Wishes
+    from batchkit.rounds import RoundState
     from batchkit.writers.base import Output, Writer
 
 
 class Work(NamedTuple):
     """What is to be done, and how: the caller's part of a run.
 
-    sync_interval: seconds or `None`. batch_format: see `Caller`.
+    sync_interval: seconds or `None`. batch_format: see `Caller`. timeout: seconds per call, `None`: no limit.
+    isolated: whether the function is called in a process of its own. options: what `retry` is to know of the call,
+    JSON values. round_of: uuid of the job whose failures these items are; `None`: they are not.
     """
 
     reader: Reader
     function: Callable[..., Any] | None
     batched: bool
     batch_size: int
-    destination: Destination
+    destination: Destination | RoundDestination
     sync_interval: float | None
     budget: Budget
     progress: str
     begun: float
     batch_format: str | None = None
+    policy: Policy = Policy()
+    limit: Limit = Limit(None)  # it has no state
+    timeout: float | None = None
+    isolated: bool = False
+    options: dict[str, Any] | None = None
+    round_of: str | None = None
+
+    def definition(self, job: JobDirectory) -> dict[str, Any]:
+        """Return what may not change between the runs of the job."""
+        if self.round_of is not None:
+            return {"round_of": self.round_of, "output": None}
+        identity = self.reader.identity()
+        function = {"function": name_of(self.function), "batched": self.batched}
+        return {"source": identity, **function, **self.destination.definition(job)}
 
     def default_name(self) -> str | None:
         """Return `stem-function`; `None` for a source in memory whose results stay there too."""
@@ -68,9 +92,12 @@ def in_memory(work: Work) -> Result:
     output = MemoryOutput()
     span = work.reader.whole()
     run = _Run(work, "memory", 1, Tally(work.reader, [span], [None]))
+    kept = FailuresInMemory()
     with closing(run), closing(run.caller("memory")) as caller:
-        ended = run.work(0, span, None, output.writer(0, frozen=0), NoJournal(), caller)
-    return run.result(None, output, lambda: iter(output.results), completed=ended)
+        ended = run.work(0, span, None, Streams(output.writer(0, frozen=0), kept, NoJournal()), caller)
+        run.judge(final=ended)
+    failures = lambda: map(failure_of, kept.kept)  # noqa: E731  # a name for what the next line passes on
+    return run.result(None, output, lambda: iter(output.results), failures, completed=ended)
 
 
 def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
@@ -86,7 +113,8 @@ def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
         end: dict[str, Any] = {"status": "failed", "reason": "interrupted"}
         try:
             result = _work(work, job, opened, number)
-            end = {"status": result.status, "reason": result.reason, "done": result.done, "new": result.new}
+            counts = {name: getattr(result, name) for name in ("done", "failed", "skipped", "new")}
+            end = {"status": result.status, "reason": result.reason, **counts}
         except Exception as error:
             end = {"status": "failed", "reason": str(error) or type(error).__name__}
             raise
@@ -98,14 +126,8 @@ def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
 
 def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
     """Begin the job or find where it stands; what is refused here leaves it as it was."""
-    identity = work.reader.identity()
+    definition = work.definition(job)
     work.destination.refuse_input(job, work.reader.files, getattr(work.reader, "patterns", ()))
-    definition = {
-        "source": identity,
-        "function": name_of(work.function),
-        "batched": work.batched,
-        **work.destination.definition(job),
-    }
     if hasattr(work.reader, "keep_in"):
         work.reader.keep_in(job.path)
     say = sayer(work.progress)
@@ -116,6 +138,7 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
             definition=definition,
             outputs=Outputs(partial(work.destination.make, job), partial(leave_output, job)),
             wishes=wishes,
+            options=work.options,
             say=say,
         )
     done = sum(shard.base.done for shard in opened.shards if shard.base is not None)
@@ -125,10 +148,35 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
 
 def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
     shards = opened.shards
-    run = _Run(work, job.name, number, Tally(work.reader, [s.span for s in shards], [s.base for s in shards]))
+    rounds = rounds_of(job, opened.manifest.job)
+    resolved = sum(state.done for state in rounds), sum(state.skipped for state in rounds)
+    tally = Tally(work.reader, [s.span for s in shards], [s.base for s in shards], resolved)
+    run = _Run(work, job.name, number, tally)
     with closing(run):
-        completed = run.work_on(job, opened) and run.publish(job, opened)
-    return run.result(job.name, opened.output, lambda: stored(job), completed=completed)
+        run.judge(final=all(shard.ended for shard in shards))
+        completed = run.work_on(job, opened)
+        run.judge(final=completed)
+        completed = completed and publish(job, opened, tally.points, rounds, work.budget)
+    failures = lambda: map(failure_of, still_failed(job, tally.points, rounds))  # noqa: E731  # as above
+    return run.result(job.name, opened.output, lambda: stored(job), failures, completed=completed)
+
+
+def publish(
+    job: JobDirectory,
+    opened: OpenJob,
+    points: Sequence[Checkpoint | None],
+    rounds: Sequence[RoundState],
+    budget: Budget,
+) -> bool:
+    """Make the output of a job appear, with what rounds brought, when all shards are at their ends; tell if it has."""
+    log = job.publish_log(opened.manifest.job)
+    marks = [point.mark for point in points if point is not None]
+    brought = merged_by(rounds)
+    if not opened.output.publish(marks, log, budget.go_on, replace=opened.manifest.replace, rounds=brought):
+        return False
+    for each in brought:
+        files.remove(each.path)
+    return True
 
 
 def _interrupted(work: Work, job: JobDirectory) -> Result:
@@ -149,7 +197,14 @@ def _interrupted(work: Work, job: JobDirectory) -> Result:
         seconds=time.monotonic() - work.begun,
         output=None if manifest is None else manifest.output,
         read=lambda: stored(job),
+        read_failures=lambda: iter(()) if manifest is None else failures_of(job, manifest),
     )
+
+
+def failures_of(job: JobDirectory, manifest: Manifest) -> Iterator[Failure]:
+    """Yield the failures of a job that no round has resolved, in input order."""
+    points = job.commits(manifest) if manifest.ready else []
+    return map(failure_of, still_failed(job, points, rounds_of(job, manifest.job)))
 
 
 def sayer(progress: str) -> Callable[[str], None]:
@@ -167,6 +222,14 @@ def _say_nothing(_text: str) -> None:
     pass
 
 
+class Streams(NamedTuple):
+    """What a shard is written to."""
+
+    writer: Writer
+    kept: FailureFile | FailuresInMemory
+    journal: Journal | NoJournal
+
+
 class _Run:
     """The loop over the shards, with what they share."""
 
@@ -175,25 +238,41 @@ class _Run:
         self._name = name
         self._number = number
         self._tally = tally
-        self.before = tally.done
+        self.before = tally.handled
         self._progress = Progress(
             work.progress,
             name=name,
             unit=work.reader.unit,
             total=tally.total,
             at=tally.at,
-            items=tally.done,
+            items=tally.handled,
         )
 
     def close(self) -> None:
         """Leave the progress bar as it stands."""
         self._progress.close()
 
-    def caller(self, uuid: str) -> Caller:
-        """Make the function ready."""
+    def caller(self, uuid: str) -> Caller | IsolatedCaller:
+        """Make the function ready, in a process of its own if that is asked for or a time limit needs it."""
         work = self._work
-        identity = Identity(self._name, uuid, 0)
-        return Caller(work.function, batched=work.batched, identity=identity, batch_format=work.batch_format)
+        identity = Identity(self._name, work.round_of or uuid, 0)
+        made: type[Caller | IsolatedCaller] = Caller
+        if work.function is not None and (work.isolated or (work.timeout is not None and not is_async(work.function))):
+            from batchkit.isolation import IsolatedCaller  # noqa: PLC0415  # most runs need no other process
+
+            made = IsolatedCaller
+        return made(
+            work.function,
+            batched=work.batched,
+            identity=identity,
+            batch_format=work.batch_format,
+            timeout=work.timeout,
+        )
+
+    def judge(self, *, final: bool = False) -> None:
+        """Raise `TooManyFailures` if there are too many."""
+        tally = self._tally
+        self._work.limit.check(self._name, tally.handled, tally.failed, final=final)
 
     def work_on(self, job: JobDirectory, opened: OpenJob) -> bool:
         """Work through the unfinished shards in order; return whether all are at their end."""
@@ -203,16 +282,20 @@ class _Run:
         with closing(self.caller(opened.manifest.job)) as caller:
             return all(self._work_on_shard(job, opened, shard, caller) for shard in left)
 
-    def _work_on_shard(self, job: JobDirectory, opened: OpenJob, shard: ShardState, caller: Caller) -> bool:
+    def _work_on_shard(
+        self, job: JobDirectory, opened: OpenJob, shard: ShardState, caller: Caller | IsolatedCaller
+    ) -> bool:
         with ExitStack() as stack:
             stack.enter_context(job.shard_locked(shard.number))
             writer = opened.output.writer(shard.number, frozen=opened.frozen)
             stack.callback(writer.close)
-            journal, base = reopen(job, shard, opened.manifest.job, writer)
+            kept = failure_file(job, shard.number, opened.manifest.job)
+            stack.callback(kept.close)
+            journal, base = reopen(job, shard, opened.manifest.job, writer, kept)
             stack.callback(journal.close)
-            ended = self.work(shard.number, shard.span, base, writer, journal, caller)
+            ended = self.work(shard.number, shard.span, base, Streams(writer, kept, journal), caller)
             if journal.long:
-                journal.renew(writer.mark())  # so that the next run need not read what this one committed
+                journal.renew(writer.mark(), kept.mark())  # so that the next run need not read what this one committed
             return ended
 
     def work(
@@ -220,21 +303,29 @@ class _Run:
         shard: int,
         span: Span,
         base: Checkpoint | None,
-        writer: Writer,
-        journal: Journal | NoJournal,
-        caller: Caller,
+        streams: Streams,
+        caller: Caller | IsolatedCaller,
     ) -> bool:
         """Run the loop over one shard; return whether it is at its end."""
         work, tally, progress = self._work, self._tally, self._progress
 
         def tell(point: Checkpoint) -> float:
             tally.put(shard, point)
-            return progress.show(tally.at, tally.done)
+            return progress.show(tally.at, tally.handled, tally.failed)
+
+        def judge(point: Checkpoint) -> None:
+            tally.put(shard, point)
+            self.judge()
 
         before = tally.points[shard - 1] if shard else None
         proof = 0 if before is None else before.proof
         start = base or Checkpoint(0, span.start, 0, 0, 0, proof, None, 0, 0.0, 0.0)
         caller.identity = caller.identity._replace(shard=shard)
+        writer, kept, journal = streams
+        attempts = Attempts(caller, work.policy, work.budget, sayer(work.progress))
+        handler = (Handler if work.round_of is None else RoundHandler)(
+            shard=shard, reader=work.reader, writer=writer, kept=kept, attempts=attempts, policy=work.policy
+        )
         processor = Processor(
             reader=work.reader,
             span=span,
@@ -242,9 +333,12 @@ class _Run:
             batch_size=work.batch_size,
             caller=caller,
             writer=writer,
+            kept=kept,
+            handler=handler,
             journal=journal,
             budget=work.budget,
             tell=tell,
+            judge=None if work.limit.most is None else judge,
             sync_interval=work.sync_interval,
         )
         try:
@@ -256,17 +350,17 @@ class _Run:
         tally.put(shard, processor.last)
         return processor.last.end
 
-    def publish(self, job: JobDirectory, opened: OpenJob) -> bool:
-        """Make the output appear; return whether it has."""
-        log = job.publish_log(opened.manifest.job)
-        marks = [point.mark for point in self._tally.points if point is not None]
-        replace = opened.manifest.replace
-        return opened.output.publish(marks, log, self._work.budget.go_on, replace=replace)
-
-    def result(self, name: str | None, output: Output, read: Callable[[], Iterator[Any]], *, completed: bool) -> Result:
+    def result(
+        self,
+        name: str | None,
+        output: Output,
+        read: Callable[[], Iterator[Any]],
+        read_failures: Callable[[], Iterator[Failure]],
+        *,
+        completed: bool,
+    ) -> Result:
         """Sum up."""
         tally, work = self._tally, self._work
-        items = tally.done + tally.failed + tally.skipped
         counted = tally.total if work.reader.unit == "items" else None
         return Result(
             job=name,
@@ -275,10 +369,11 @@ class _Run:
             done=tally.done,
             failed=tally.failed,
             skipped=tally.skipped,
-            total=items if completed else counted,
+            total=tally.handled if completed else counted,
             share=1.0 if completed else tally.share,
-            new=tally.done - self.before,
+            new=tally.handled - self.before,
             seconds=time.monotonic() - work.begun,
             output=output.path,
             read=read,
+            read_failures=read_failures,
         )

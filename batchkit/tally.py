@@ -17,8 +17,18 @@ class Tally:
     total: extent of the job in the reader's units; `None` while unknown.
     """
 
-    def __init__(self, reader: Reader, spans: Sequence[Span], points: Sequence[Checkpoint | None]) -> None:
-        """Begin with the checkpoints that the shards have; `None`: no commit yet."""
+    def __init__(
+        self,
+        reader: Reader,
+        spans: Sequence[Span],
+        points: Sequence[Checkpoint | None],
+        resolved: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Begin with the checkpoints that the shards have; `None`: no commit yet.
+
+        resolved: how many failures were done and how many skipped when they were run again.
+        """
+        self._resolved = resolved
         self._reader = reader
         self._spans = list(spans)
         self._points = list(points)
@@ -37,17 +47,22 @@ class Tally:
     @property
     def done(self) -> int:
         """Items done."""
-        return sum(point.done for point in self._points if point is not None)
+        return self._resolved[0] + sum(point.done for point in self._points if point is not None)
 
     @property
     def failed(self) -> int:
         """Items that failed for good."""
-        return sum(point.failed for point in self._points if point is not None)
+        return sum(point.failed for point in self._points if point is not None) - sum(self._resolved)
 
     @property
     def skipped(self) -> int:
         """Items dropped on purpose."""
-        return sum(point.skipped for point in self._points if point is not None)
+        return self._resolved[1] + sum(point.skipped for point in self._points if point is not None)
+
+    @property
+    def handled(self) -> int:
+        """Items done, failed or skipped."""
+        return self.done + self.failed + self.skipped
 
     @property
     def at(self) -> int:

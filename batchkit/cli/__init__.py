@@ -18,6 +18,8 @@ from batchkit.errors import BatchkitError
 _COMMANDS = {
     "process": "process",
     "status": "jobs",
+    "failures": "failures",
+    "retry": "failures",
     "reset": "jobs",
     "rm": "jobs",
     "prune": "jobs",
@@ -90,10 +92,12 @@ Examples:
   batchkit process items.txt -f mymodule:fetch -o results.jsonl
   batchkit process items.txt -f mymodule:fetch -o results.jsonl --max-time 55m
   batchkit status items-fetch
+  batchkit failures items-fetch
+  batchkit retry items-fetch
 
 Run and resume are the same command. Exit codes: 0 completed, 1 failed, 2 wrong usage,
-4 another run holds the job, 5 the input or the job's definition changed, 75 stopped cleanly
-with work left, 130/143 aborted by a second signal.""",
+3 completed but some items failed and were kept, 4 another run holds the job, 5 the input or the
+job's definition changed, 75 stopped cleanly with work left, 130/143 aborted by a second signal.""",
 )
 @click.version_option(__version__, prog_name="batchkit", message="%(prog)s %(version)s")
 def main() -> None:

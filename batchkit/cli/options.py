@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 from contextlib import suppress
+from typing import Any, TypeVar
 
 import click
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.result import Result
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 VERBOSE = "batchkit.verbose"
 """Key of a context's `meta`: whether errors show their traceback."""
@@ -28,3 +39,100 @@ def say(text: str, *, prefix: str = "batchkit: ") -> None:
     """Say something on standard error; that nobody can hear it changes no exit code."""
     with suppress(OSError, ValueError, AttributeError):
         click.echo(prefix + text, err=True)
+
+
+def _several(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+calls = _several(
+    click.option("--retries", type=click.IntRange(0), metavar="N", help="Call again so often what failed; default: 0."),
+    click.option(
+        "--retry-on", metavar="ERRORS", help="Only after these: ConnectionError,pkg.module:Name; default: Exception."
+    ),
+    click.option(
+        "--retry-wait", metavar="DURATION", help="Before the second attempt; doubled before further ones; default: 1s."
+    ),
+    click.option("--retry-max-wait", metavar="DURATION", help="Wait no longer than this; default: 60s."),
+    click.option("--timeout", metavar="DURATION", help="A call that takes longer fails."),
+    click.option(
+        "--isolate",
+        type=click.Choice(["bisect", "none"]),
+        help="A failing batch: halve it until the bad items stand alone (default), or let all of it fail.",
+    ),
+    click.option(
+        "--isolate-process/--no-isolate-process",
+        default=None,
+        help="Call the function in a process of its own, which may crash without ending the run.",
+    ),
+)
+"""How the function is called, and what happens when it fails; `None`: not given."""
+
+limits = _several(
+    click.option("--max-time", metavar="DURATION", help="End before this much time has passed."),
+    click.option("--until", metavar="TIME", help="End before this time: 06:00, or 2026-12-01T06:00."),
+    click.option("--max-items", type=click.IntRange(0), metavar="N", help="End after so many items in this run."),
+    click.option("--max-batches", type=click.IntRange(0), metavar="N", help="End after so many batches in this run."),
+)
+
+pace = _several(
+    click.option(
+        "--batch-seconds",
+        default="30",
+        show_default=True,
+        metavar="DURATION",
+        help="Commit a batch of single calls early after so long.",
+    ),
+    click.option(
+        "--sync-interval",
+        default="1",
+        show_default=True,
+        metavar="DURATION",
+        help="Sync to disk so often; 0: every batch; never.",
+    ),
+)
+
+talk = _several(
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "bar", "log", "none"]),
+        default="auto",
+        show_default=True,
+        help="What to show.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Show errors only."),
+    verbose,
+    click.option("--json", "as_json", is_flag=True, help="Print what the run did as JSON (needs an output file)."),
+    click.option(
+        "--paused-exit-code",
+        type=click.IntRange(0, 255),
+        default=75,
+        show_default=True,
+        help="Exit code with work left.",
+    ),
+)
+
+
+def interval(value: str) -> str | None:
+    """Return a sync interval as the library takes it."""
+    return None if value == "never" else value
+
+
+def abort(number: int) -> None:
+    """Leave at once, as a second signal asks for."""
+    os._exit(128 + number)
+
+
+def report(result: Result, *, quiet: bool, as_json: bool) -> None:
+    """Tell what a run did."""
+    if as_json:
+        names = ("job", "status", "reason", "done", "failed", "skipped", "total", "share", "new", "seconds", "output")
+        with suppress(OSError):  # the exit code tells the truth, whoever listens
+            click.echo(json.dumps({name: getattr(result, name) for name in names}))
+    if not quiet:
+        say(result.summary(), prefix="")

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import sys
-from contextlib import suppress
 from typing import Any
 
 import click
 
-from batchkit.cli.options import say, state_dir, verbose
+from batchkit.cli.options import abort, calls, interval, limits, pace, report, state_dir, talk
 from batchkit.errors import UsageError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from batchkit.result import Result
 
 _EPILOG = """\b
 Examples:
@@ -58,10 +51,6 @@ def _unescaped(text: str) -> str:
     return "".join(_ESCAPES.get(part, part) for part in parts)
 
 
-def _interval(value: str) -> str | None:
-    return None if value == "never" else value
-
-
 @click.command(epilog=_EPILOG)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
@@ -89,10 +78,16 @@ def _interval(value: str) -> str | None:
 @click.option("--output-format", metavar="NAME", help="text, jsonl, csv, tsv or parquet; default: by the suffix.")
 @click.option("--schema", metavar="COLUMNS", help="Of a Parquet output: 'id=int, tags=list[str]'; default: as found.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists and is not this job's.")
-@click.option("--max-time", metavar="DURATION", help="End before this much time has passed.")
-@click.option("--until", metavar="TIME", help="End before this time: 06:00, or 2026-12-01T06:00.")
-@click.option("--max-items", type=click.IntRange(0), metavar="N", help="End after so many items in this run.")
-@click.option("--max-batches", type=click.IntRange(0), metavar="N", help="End after so many batches in this run.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="At an item that fails for good: stop the run, or keep it as a failure and go on.",
+)
+@click.option("--max-failures", metavar="N|P%", help="Stop when more items of the job failed: 100, or 1%.")
+@calls
+@limits
 @click.option("--job", metavar="NAME", help="Name of the job; default: made of source and function.")
 @state_dir
 @click.option("--restart", is_flag=True, help="Forget what was done and start over.")
@@ -109,33 +104,8 @@ def _interval(value: str) -> str | None:
 @click.option("--separator", metavar="TEXT", help=r"What stands between the fields of CSV; default: a comma. \t, ;")
 @click.option("--no-header", is_flag=True, help="CSV without a header: columns are column_1, column_2, …")
 @click.option("--max-item-bytes", type=_Size(), help="A longer item fails; default: 64MiB.")
-@click.option(
-    "--batch-seconds",
-    default="30",
-    show_default=True,
-    metavar="DURATION",
-    help="Commit a batch of single calls early after so long.",
-)
-@click.option(
-    "--sync-interval",
-    default="1",
-    show_default=True,
-    metavar="DURATION",
-    help="Sync to disk so often; 0: every batch; never.",
-)
-@click.option(
-    "--progress",
-    type=click.Choice(["auto", "bar", "log", "none"]),
-    default="auto",
-    show_default=True,
-    help="What to show.",
-)
-@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
-@verbose
-@click.option("--json", "as_json", is_flag=True, help="Print what the run did as JSON (needs -o).")
-@click.option(
-    "--paused-exit-code", type=click.IntRange(0, 255), default=75, show_default=True, help="Exit code with work left."
-)
+@pace
+@talk
 def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     sources: tuple[str, ...],
     function: str | None,
@@ -153,6 +123,7 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     quiet: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
     paused_exit_code: int,
+    retry_on: str | None,
     output: str | None,
     **options: Any,
 ) -> None:
@@ -165,7 +136,7 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     happen at least once.
     """
     from batchkit import api, sources as readers  # noqa: PLC0415  # not needed for --help
-    from batchkit.loading import load  # noqa: PLC0415
+    from batchkit.loading import load, load_errors  # noqa: PLC0415
 
     if null and delimiter:
         raise UsageError("-0 and -d both say what ends an item; give one of them")
@@ -185,24 +156,12 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
         reader,
         None if function is None else load(function),
         output=output or "-",
-        batch_seconds=_interval(batch_seconds),
-        sync_interval=_interval(sync_interval),
+        batch_seconds=interval(batch_seconds),
+        sync_interval=interval(sync_interval),
+        retry_on=Exception if retry_on is None else load_errors(retry_on),
         progress="none" if quiet else progress,
-        abort=_abort,
-        **options,
+        abort=abort,
+        **{name: value for name, value in options.items() if value is not None},
     )
-    _report(result, quiet=quiet, as_json=as_json)
+    report(result, quiet=quiet, as_json=as_json)
     sys.exit(result.exit_code if result.completed else paused_exit_code)
-
-
-def _abort(number: int) -> None:
-    os._exit(128 + number)
-
-
-def _report(result: Result, *, quiet: bool, as_json: bool) -> None:
-    if as_json:
-        names = ("job", "status", "reason", "done", "failed", "skipped", "total", "share", "new", "seconds", "output")
-        with suppress(OSError):  # the exit code tells the truth, whoever listens
-            click.echo(json.dumps({name: getattr(result, name) for name in names}))
-    if not quiet:
-        say(result.summary(), prefix="")

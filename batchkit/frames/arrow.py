@@ -7,6 +7,7 @@ little-endian.
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 from contextlib import contextmanager
@@ -64,3 +65,15 @@ def decode(stream: bytes) -> pl.DataFrame:
 def schema_of(stream: bytes) -> dict[str, pl.DataType]:
     """Return the schema of a stream."""
     return dict(pl.read_ipc_stream(io.BytesIO(stream), n_rows=0).schema)
+
+
+def schema_text(frame: pl.DataFrame) -> str:
+    """Return the columns and types of a frame as text: an empty stream in base64."""
+    stream = io.BytesIO()
+    frame.clear().write_ipc_stream(stream)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def frame_like(text: str, rows: list[dict[str, object]]) -> pl.DataFrame:
+    """Return rows as a frame with the columns and types that `schema_text` was given."""
+    return pl.DataFrame(rows, schema=schema_of(base64.b64decode(text)), orient="row")

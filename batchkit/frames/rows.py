@@ -13,7 +13,7 @@ from batchkit.frames.columns import Mismatch, frame_of_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 Table = pl.DataFrame
 """Several rows of columns, in memory."""
@@ -115,6 +115,11 @@ def frame_of_strings(columns: Sequence[str], rows: Sequence[Sequence[str | None]
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
     values = zip(*rows, strict=True)
     return pl.DataFrame({name: pl.Series(each, dtype=pl.String) for name, each in zip(columns, values, strict=True)})
+
+
+def frame_of_schema(schema: Mapping[str, Any]) -> pl.DataFrame:
+    """Return a frame of columns without rows."""
+    return pl.DataFrame(schema=schema)
 
 
 def constants(values: list[Any]) -> pl.Series:

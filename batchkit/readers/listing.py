@@ -54,10 +54,12 @@ class Listing:
         self.sizes = sizes_of(self.paths, [facts.st_size for facts in self._facts]) if self.restartable else []
         self._opened: tuple[int, ForwardBytes] | None = None
         self._directory: str | None = None
+        self._counted = (-1, 0, 0)  # file, offset, lines before it
+        self._unpacked = (-1, b"")
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is open: another process opens its own."""
-        return {**self.__dict__, "_opened": None}
+        return {**self.__dict__, "_opened": None, "_unpacked": (-1, b"")}
 
     def whole(self) -> Span:
         """Return the span of all there is now; its end is unknown behind a pipe or a compressed file."""
@@ -221,22 +223,45 @@ class Listing:
         return Verdict("same", why if self._suffixes[index] == ".gz" else f"{why}; a .gz file keeps an index for that")
 
     def count(self, index: int, offset: int) -> int | None:
-        """Return how many lines end before `offset` of a file that can be read again; `None` if that would take long.
+        """Return how many lines end before `offset`, where an item begins; `None` if that would take long.
 
-        A compressed file is unpacked once more for it.
+        The next look goes on from there, so that naming every failed item costs one more reading at most.
         """
-        if not self.restartable or offset > (COUNT_WITHIN if self._suffixes[index] is None else COUNT_WITHIN_ARCHIVE):
+        plain = self.restartable and self._suffixes[index] is None
+        if not self.restartable or offset > (COUNT_WITHIN if plain else COUNT_WITHIN_ARCHIVE):
             return None
-        source = self.begin(index)
-        found, held = 0, b""
-        try:
-            while source.at < offset and (block := source.read()):
-                parts = (held + block[: len(block) - max(0, source.at - offset)]).split(self.ending)
-                found += len(parts) - 1
-                held = parts[-1]
-        finally:
-            source.close()
+        known_in, at, found = self._counted
+        if known_in != index or at > offset:
+            at = found = 0
+        if plain:
+            found += self._lines_between(index, at, offset)
+        else:
+            found += self._beginning(index).count(self.ending, at, offset)
+        self._counted = index, offset, found
         return found
+
+    def _lines_between(self, index: int, at: int, offset: int) -> int:
+        found, held = 0, b""
+        with FileBytes(self.paths[index], at, offset) as source:
+            while block := source.read():
+                *lines, held = (held + block).split(self.ending)
+                found += len(lines)
+        return found
+
+    def _beginning(self, index: int) -> bytes:
+        """Return what a compressed file begins with, unpacked; kept, since it cannot be entered in the middle."""
+        if self._unpacked[0] != index:
+            source, blocks, size = self.begin(index), [], 0
+            try:
+                while size < COUNT_WITHIN_ARCHIVE and (block := source.read()):
+                    blocks.append(block)
+                    size += len(block)
+            except SourceError:  # damaged behind: what is asked for comes before
+                pass
+            finally:
+                source.close()
+            self._unpacked = index, b"".join(blocks)
+        return self._unpacked[1]
 
     def extent(self, span: Span) -> int | None:
         """Return the bytes of a span; `None` where they are unknown."""

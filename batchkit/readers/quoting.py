@@ -201,17 +201,14 @@ class CsvSplitter(Splitter):
             return f"not valid CSV: {error}"
         return f"a quote is opened and not closed within {self.limit:,} bytes or before the end of the file"
 
-    def place(self, raw: bytes, index: int, *, first: bool) -> int:
-        """Return where in `raw` the item at `index` begins; `first`: whether `raw` begins the file."""
+    def places(self, raw: bytes, *, first: bool) -> Iterator[int]:
+        """Yield where in `raw` the items begin; `first`: whether `raw` begins the file."""
         at = 0
         for record in chain.from_iterable(records for records, _ in self._pieces(raw)):
             text = record.removeprefix(_MARK) if first and at == 0 else record
             if text not in _BLANK:
-                if index == 0:
-                    return at
-                index -= 1
+                yield at
             at += len(record.encode("utf-8", "surrogateescape")) + 1
-        return len(raw)
 
 
 class _Again:

@@ -1,0 +1,285 @@
+"""What becomes of items that fail: tried again, found among the others, dropped, kept, or the end of the run."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, NamedTuple
+
+from batchkit.errors import RetryLater, SkipItem, TooManyFailures, UnreadableItem, UsageError, WorkerDied
+from batchkit.model import Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from batchkit.budget import Budget
+    from batchkit.calling import Caller
+    from batchkit.isolation import IsolatedCaller
+    from batchkit.model import Batch
+
+ENOUGH_ITEMS = 1_000
+ENOUGH_SECONDS = 300.0
+"""A share of failures is judged once so many items are handled or a run took so long, and at the end."""
+
+_TELL_WAITS = 5.0
+"""Seconds from which on a person is told of a wait."""
+
+
+class Policy(NamedTuple):
+    """What is done about failures.
+
+    on_error: "stop" the run at the first item that fails for good, or "skip": keep it as a failure and go on.
+    retries: further attempts. retry_on: types of exceptions for which they are made.
+    retry_wait: seconds before the second attempt, doubled before each further one, plus chance; retry_max_wait: the
+    most.
+    isolate: "bisect": a batch that fails as a whole is halved until the failing items stand alone; "none": all of its
+    items fail.
+    """
+
+    on_error: str = "stop"
+    retries: int = 0
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    retry_wait: float = 1.0
+    retry_max_wait: float = 60.0
+    isolate: str = "bisect"
+
+
+class Limit:
+    """How many failures a job may have: a number of items, or a share of those handled."""
+
+    def __init__(self, most: int | str | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start the clock. most: a count, or a share such as "1%"; `None`: any number. Raises `UsageError`."""
+        self.most = most
+        self._clock = clock
+        self._begun = clock()
+        self._share = math.inf
+        self._count = math.inf
+        if isinstance(most, str) and most.strip().endswith("%"):
+            self._share = _number(most.strip()[:-1], most) / 100
+            if self._share > 1:
+                raise UsageError(f"max_failures is {most!r}; give at most 100%")
+        elif most is not None:
+            self._count = _number(most, most)
+            if self._count != int(self._count):
+                raise UsageError(f"max_failures is {most!r}; give a whole number, or a share such as '1%'")
+
+    def check(self, job: str | None, handled: int, failed: int, *, final: bool = False) -> None:
+        """Raise `TooManyFailures` if of so many `handled` items of the job too many failed.
+
+        final: whether nothing is left to do, so that a share is judged in any case.
+        """
+        enough = final or handled >= ENOUGH_ITEMS or self._clock() - self._begun >= ENOUGH_SECONDS
+        if failed > self._count or (enough and failed > self._share * handled):
+            look = "" if job is None else f"; see: batchkit failures {job}"
+            again = "" if job is None else f", run them again with: batchkit retry {job}"
+            raise TooManyFailures(
+                f"{failed:,} of {handled:,} items failed, more than max_failures={self.most} allows{look}{again}, "
+                "or give a higher limit to go on"
+            )
+
+
+def _number(text: Any, given: Any) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise UsageError(f"max_failures is {given!r}; give a number of items, or a share such as '1%'")
+    return number
+
+
+class Done(NamedTuple):
+    """Items from `first` on whose calls came back: as many as `outcome.done` says."""
+
+    first: int
+    outcome: Outcome
+
+
+class Failed(NamedTuple):
+    """An item that failed for good with `error`, after so many attempts; `length` items of a batch not narrowed."""
+
+    first: int
+    length: int
+    error: BaseException
+    attempts: int
+
+
+class Skipped(NamedTuple):
+    """`length` items that the function dropped on purpose: one, or a batch that was not narrowed."""
+
+    first: int
+    length: int
+
+
+class Attempts:
+    """Works through batches in which something fails."""
+
+    def __init__(
+        self, caller: Caller | IsolatedCaller, policy: Policy, budget: Budget, say: Callable[[str], None]
+    ) -> None:
+        """Call through `caller`; `say` tells people of long waits."""
+        self._caller = caller
+        self._policy = policy
+        self._budget = budget
+        self._say = say
+
+    def pieces(self, batch: Batch, seq: int, outcome: Outcome | None) -> Generator[Done | Failed | Skipped]:
+        """Yield what becomes of the items of a batch, in order, as far as they are worked through.
+
+        It ends early, between items, when the run is asked to stop, the batch is cut, or the budget ends while waiting.
+        outcome: of the whole batch, if it was called already.
+        """
+        if outcome is not None:
+            yield from self._settled(batch, seq, 0, len(batch.items), outcome)
+            return
+        first = 0
+        for unreadable in [*sorted(batch.unreadable), len(batch.items)]:
+            if first < unreadable:
+                reached = yield from self.stretch(batch, seq, first, unreadable)
+                if reached < unreadable:
+                    return
+            if unreadable < len(batch.items):
+                yield Failed(unreadable, 1, UnreadableItem(batch.unreadable[unreadable]), 1)
+            first = unreadable + 1
+
+    def stretch(self, batch: Batch, seq: int, first: int, stop: int) -> Generator[Done | Failed | Skipped, None, int]:
+        """Yield the same for the items `[first, stop)`, all of which can be read."""
+        return (yield from self._settled(batch, seq, first, stop, self._caller.stretch(batch, seq, first, stop)))
+
+    def _settled(
+        self, batch: Batch, seq: int, first: int, stop: int, outcome: Outcome
+    ) -> Generator[Done | Failed | Skipped, None, int]:
+        """Take a stretch from its first outcome to its end; return the index up to which it was worked through."""
+        if self._caller.batched:
+            return (yield from self._whole(batch, seq, first, stop, outcome))
+        return (yield from self._each(first, outcome))
+
+    def _each(self, first: int, outcome: Outcome) -> Generator[Done | Failed | Skipped, None, int]:
+        """Take a stretch of single calls, one of which may have failed."""
+        while True:
+            if outcome.done:
+                yield Done(first, outcome)
+            first += outcome.done
+            if outcome.error is None:
+                return first
+            again = self._tried_again(outcome.error)
+            if again is None:
+                return first
+            last, attempts = again
+            yield _verdict(first, 1, last, attempts)
+            first += 1
+            outcome = self._caller.go_on()
+
+    def _whole(
+        self, batch: Batch, seq: int, first: int, stop: int, outcome: Outcome
+    ) -> Generator[Done | Failed | Skipped, None, int]:
+        """Take a stretch that was called at once."""
+        if outcome.error is None:
+            yield Done(first, outcome)
+            return stop
+        again = self._tried_again(outcome.error)
+        if again is None:
+            return first
+        last, attempts = again
+        if last.error is None or stop - first == 1 or self._policy.isolate == "none":
+            yield _verdict(first, stop - first, last, attempts)
+            return stop
+        return (yield from self.narrowed(batch, seq, first, stop))
+
+    def narrowed(self, batch: Batch, seq: int, first: int, stop: int) -> Generator[Done | Failed | Skipped, None, int]:
+        """Halve a stretch of several items that failed as a whole until the failing ones stand alone.
+
+        If nothing fails in the first half, something will in the second: that is not called before it is halved. So k
+        bad items among n cost about k log2(n) calls. No item is blamed without a call of its own.
+        """
+        middle = (first + stop) // 2
+        blamed = False
+        for start, end, suspect in ((first, middle, False), (middle, stop, True)):
+            if not self._budget.go_on():
+                return start
+            if suspect and not blamed and end - start > 1:
+                reached = yield from self.narrowed(batch, seq, start, end)
+            else:
+                outcome = self._caller.stretch(batch, seq, start, end)
+                blamed = outcome.error is not None
+                if blamed and end - start > 1:
+                    reached = start if self._budget.asked else (yield from self.narrowed(batch, seq, start, end))
+                else:
+                    reached = yield from self._whole(batch, seq, start, end, outcome)
+            if reached < end:
+                return reached
+        return stop
+
+    def _tried_again(self, error: BaseException) -> tuple[Outcome, int] | None:
+        """Call once more what failed with `error`, as often as the policy says.
+
+        Return the last outcome and the number of attempts; `None`: it is to be left to the next run. What fails after
+        a request to stop is part of the stop: Ctrl-C also reached what the function had started.
+        """
+        outcome, attempts = Outcome([], 0, error), 1
+        if self._budget.asked:
+            return None
+        if not self._worth_another(outcome, attempts):
+            return outcome, attempts
+        from tenacity import Retrying, wait_exponential_jitter  # noqa: PLC0415  # 50 ms, and few runs need it
+
+        policy = self._policy
+        backoff = wait_exponential_jitter(policy.retry_wait, policy.retry_max_wait, jitter=policy.retry_wait)
+
+        def call() -> Outcome:
+            nonlocal outcome, attempts
+            if called:
+                outcome, attempts = self._caller.again(), attempts + 1
+            called.append(True)
+            return outcome
+
+        called: list[bool] = []
+        retrying = Retrying(
+            retry=lambda _: self._worth_another(outcome, attempts),
+            stop=lambda _: False,  # the line above says when: it depends on the error
+            wait=lambda state: self._pause(outcome.error, attempts, lambda: backoff(state)),
+            sleep=self._sleep,
+        )
+        try:
+            retrying(call)
+        except _Stopped:
+            return None
+        return None if outcome.error is not None and self._budget.asked else (outcome, attempts)
+
+    def _worth_another(self, outcome: Outcome, attempts: int) -> bool:
+        error = outcome.error
+        if error is None or isinstance(error, SkipItem) or self._budget.asked:
+            return False
+        if isinstance(error, WorkerDied) and attempts == 1:
+            return True  # whoever killed it may have meant another: only a second death is the item's
+        return attempts <= self._policy.retries and isinstance(error, (RetryLater, *self._policy.retry_on))
+
+    def _pause(self, error: BaseException | None, attempts: int, backoff: Callable[[], float]) -> float:
+        """Return for how many seconds to wait before the next attempt."""
+        if isinstance(error, WorkerDied) and attempts == 1:
+            return 0.0
+        seconds = min(backoff(), self._policy.retry_max_wait)
+        if isinstance(error, RetryLater) and error.after is not None:
+            seconds = error.after
+        if seconds >= _TELL_WAITS:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            self._say(f"attempt {attempts} failed, the next one is in {seconds:.0f} s: {what}")
+        return seconds
+
+    def _sleep(self, seconds: float) -> None:
+        if not self._budget.wait(seconds):
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """The run is to stop instead of waiting."""
+
+
+def _verdict(first: int, count: int, outcome: Outcome, attempts: int) -> Done | Failed | Skipped:
+    """Say what became of an item, or of `count` that were called at once, in the last attempt."""
+    if outcome.error is None:
+        return Done(first, outcome)
+    if isinstance(outcome.error, SkipItem):
+        return Skipped(first, count)
+    return Failed(first, count, outcome.error, attempts)

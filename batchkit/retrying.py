@@ -1,0 +1,148 @@
+"""Running the failures of a job again: a round over them, and the output written anew with what that brought."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import Any, NamedTuple
+
+from batchkit.destination import STDOUT, RoundDestination, leave_output, output_of, stored
+from batchkit.errors import UsageError
+from batchkit.failure_file import failure_of
+from batchkit.readers.round import RoundReader
+from batchkit.result import Retried, reason_for_people
+from batchkit.resume import OpenJob, Outputs, Wishes, failure_file, found, reopen
+from batchkit.rounds import RoundState, begin, items_of, merged_by, part_of, rounds_of, schema_for, still_failed
+from batchkit.run import Work, as_job, publish, sayer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.budget import Budget
+    from batchkit.failures import Policy
+    from batchkit.job import JobDirectory, Manifest
+    from batchkit.writers.output import FileOutput
+
+
+class Again(NamedTuple):
+    """How failures are to be run again; see `run.Work`."""
+
+    function: Callable[..., Any] | None
+    batched: bool
+    batch_size: int
+    batch_format: str | None
+    policy: Policy
+    timeout: float | None
+    isolated: bool
+    sync_interval: float | None
+    budget: Budget
+    progress: str
+    begun: float
+
+
+def retry(job: JobDirectory, again: Again) -> Retried:
+    """Work through the failures of a job, or go on with that, and merge the results when the job is at its end.
+
+    Raises `UsageError` where the output cannot be amended.
+    """
+    with job.locked():
+        job.clean()
+        manifest = job.load()
+        if manifest is None:
+            raise UsageError(f"the job '{job.name}' was removed")
+        output = _amendable(job, manifest)
+        if not manifest.ready:
+            return _result(job, manifest, again, None, 0, completed=True)
+        say = sayer(again.progress)
+        opened = found(job, manifest, Outputs(lambda _: output, lambda each: leave_output(job, each)), say)
+        _make_durable(job, opened)
+        rounds = rounds_of(job, manifest.job)
+        failed, resolved = sum(1 for _ in still_failed(job, _points(opened), rounds)), _resolved(rounds)
+        completed = True
+        if failed or not all(state.ended for state in rounds):
+            completed = _run_round(job, opened, output, rounds, again)
+            rounds = rounds_of(job, manifest.job)
+        if completed and all(shard.ended for shard in opened.shards):
+            completed = publish(job, opened, _points(opened), rounds, again.budget)
+        done, skipped = (now - then for now, then in zip(_resolved(rounds), resolved, strict=True))
+        return _result(job, manifest, again, opened, failed, done=done, skipped=skipped, completed=completed)
+
+
+def _amendable(job: JobDirectory, manifest: Manifest) -> FileOutput:
+    output = output_of(job, manifest)
+    if output is None:
+        where = "were printed" if manifest.definition["output"] == STDOUT else "went to an output of your own"
+        raise UsageError(
+            f"the results of the job '{job.name}' {where}, where nothing can be put in its place; "
+            f"run the items as a job of their own: batchkit failures {job.name} --items | batchkit process - ..."
+        )
+    return output
+
+
+def _points(opened: OpenJob) -> list[Any]:
+    return [shard.base for shard in opened.shards]
+
+
+def _resolved(rounds: list[RoundState]) -> tuple[int, int]:
+    return sum(state.done for state in rounds), sum(state.skipped for state in rounds)
+
+
+def _make_durable(job: JobDirectory, opened: OpenJob) -> None:
+    """Let no power cut take back a commit of which failures are run again: its items would be done twice."""
+    for shard in opened.shards:
+        if shard.number >= opened.frozen and not shard.ended and shard.base is not None:
+            kept = failure_file(job, shard.number, opened.manifest.job)
+            writer = opened.output.writer(shard.number, frozen=opened.frozen)
+            with job.shard_locked(shard.number), closing(kept), closing(writer):
+                reopen(job, shard, opened.manifest.job, writer, kept)[0].close()
+
+
+def _run_round(job: JobDirectory, opened: OpenJob, output: FileOutput, rounds: list[RoundState], again: Again) -> bool:
+    """Go on with the unfinished round, or begin one over all failures there are; tell if it is at its end."""
+    if rounds and not rounds[-1].ended:
+        *rounds, unfinished = rounds
+        directory = unfinished.directory
+    else:
+        directory = begin(job, still_failed(job, _points(opened), rounds))
+    uuid, part = opened.manifest.job, part_of(directory)
+    published = job.publish_log(uuid).done()
+    unmerged = merged_by(rounds)[published.get("rounds", 0) if published else 0 :]
+    work = Work(
+        reader=RoundReader(items_of(directory), schema=schema_for(job, _points(opened)), batched=again.batched),
+        destination=RoundDestination(
+            part, lambda: output.round_writer(part, opened.frozen, len(opened.shards), unmerged)
+        ),
+        round_of=uuid,
+        **again._asdict(),
+    )
+    return as_job(work, directory, Wishes()).completed
+
+
+def _result(  # noqa: PLR0913  # keyword-only counts of one value
+    job: JobDirectory,
+    manifest: Manifest,
+    again: Again,
+    opened: OpenJob | None,
+    failed: int,
+    *,
+    completed: bool,
+    done: int = 0,
+    skipped: int = 0,
+) -> Retried:
+    points = [] if opened is None else _points(opened)
+    return Retried(
+        job=job.name,
+        status="completed" if completed else "paused",
+        reason=None if completed else reason_for_people(again.budget.reason),
+        done=done,
+        failed=failed - done - skipped,
+        skipped=skipped,
+        total=failed,
+        share=None,
+        new=done + skipped,
+        seconds=time.monotonic() - again.begun,
+        output=manifest.output,
+        read=lambda: stored(job),
+        read_failures=lambda: map(failure_of, still_failed(job, points, rounds_of(job, manifest.job))),
+    )

@@ -1,0 +1,156 @@
+"""Rounds: the failures of a job, worked through again. A round is a job itself, in the directory of the one it serves.
+
+    <job>/retries/NNNNN/items.jsonl    the failures it is to work through, as they stand in failure files; the input
+    <job>/retries/NNNNN/part           the results, until they are merged into the job's output
+    <job>/retries/NNNNN/job.json …     as of every job, see `job`; its failure files say what became of each item
+
+Only the last round may be unfinished. One of an earlier start of the job (with another uuid) does not count. What
+rounds have resolved is derived from their journals, as everything is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, NamedTuple
+
+from batchkit import failure_file, files
+from batchkit.errors import DamageError
+from batchkit.job import JobDirectory
+from batchkit.writers.base import Insert, Round
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from batchkit.job import Manifest
+    from batchkit.model import Checkpoint
+
+_KEPT = ("shard", "number", "at", "where", "place", "item", "attempts", "unreadable")
+"""What of a failure a round needs to know."""
+
+
+class RoundState(NamedTuple):
+    """A round as its files tell it.
+
+    directory: of the round; `None` in `manifest`: it was not begun yet. points: the newest commit of each shard.
+    """
+
+    directory: JobDirectory
+    manifest: Manifest | None
+    points: Sequence[Checkpoint | None]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left of it to do."""
+        return bool(self.points) and all(point is not None and point.end for point in self.points)
+
+    @property
+    def done(self) -> int:
+        """Items that did not fail again."""
+        return sum(point.done for point in self.points if point is not None)
+
+    @property
+    def skipped(self) -> int:
+        """Items that were dropped on purpose."""
+        return sum(point.skipped for point in self.points if point is not None)
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield what became of its items, in order, as far as it is committed."""
+        if self.manifest is not None:
+            yield from entries_of(self.directory, self.points)
+
+
+def directory_of(job: JobDirectory, number: int) -> JobDirectory:
+    """Return the directory of a round, by its number from 1."""
+    directory = JobDirectory(os.path.join(job.path, "retries"), f"{number:05d}")
+    directory.name = f"{job.name} (retry {number})"
+    return directory
+
+
+def part_of(directory: JobDirectory) -> str:
+    """Return the path of a round's results."""
+    return os.path.join(directory.path, "part")
+
+
+def items_of(directory: JobDirectory) -> str:
+    """Return the path of a round's input."""
+    return os.path.join(directory.path, "items.jsonl")
+
+
+def entries_of(job: JobDirectory, points: Sequence[Checkpoint | None]) -> Iterator[dict[str, Any]]:
+    """Yield what the failure files of a job hold up to these commits."""
+    for shard, point in enumerate(points):
+        if point is not None:
+            yield from failure_file.entries(failure_file.path_beside(job.shard_path(shard)), point.kept)
+
+
+def rounds_of(job: JobDirectory, uuid: str) -> list[RoundState]:
+    """Return the rounds of the job with this uuid, in order."""
+    above = os.path.join(job.path, "retries")
+    numbers = sorted(map(int, os.listdir(above))) if os.path.isdir(above) else []
+    states = []
+    for number in numbers:
+        directory = directory_of(job, number)
+        manifest = directory.load()
+        if manifest is not None and manifest.definition.get("round_of") == uuid:
+            points = directory.commits(manifest) if manifest.ready else []
+            states.append(RoundState(directory, manifest, points))
+    return states
+
+
+def merged_by(rounds: Sequence[RoundState]) -> list[Round]:
+    """Return what the ended rounds bring to the job's output, in order."""
+    brought = []
+    for state in rounds:
+        if state.ended:
+            inserts = [
+                Insert(entry["shard"], entry["number"], entry["place"], entry["start"], entry["stop"])
+                for entry in state.entries()
+                if "start" in entry
+            ]
+            point = state.points[0]
+            brought.append(Round(part_of(state.directory), None if point is None else point.mark, inserts))
+    return brought
+
+
+def still_failed(
+    job: JobDirectory, points: Sequence[Checkpoint | None], rounds: Sequence[RoundState]
+) -> Iterator[dict[str, Any]]:
+    """Yield the failures that no round has resolved, in input order, each as the last attempt left it."""
+    latest: dict[tuple[int, int], dict[str, Any]] = {}
+    for state in rounds:
+        for entry in state.entries():
+            latest[entry["shard"], entry["number"]] = entry
+    for entry in entries_of(job, points):
+        newest = latest.get((entry["shard"], entry["number"]), entry)
+        if "error" in newest:
+            yield newest
+
+
+def begin(job: JobDirectory, entries: Iterator[dict[str, Any]]) -> JobDirectory:
+    """Write the input of a further round; durable on return. It counts as a round once it is begun as a job."""
+    above = os.path.join(job.path, "retries")
+    files.make_directory(above, 0o700)
+    begun = [int(name) for name in os.listdir(above) if os.path.exists(os.path.join(above, name, "job.json"))]
+    directory = directory_of(job, max(begun, default=0) + 1)
+    directory.make()
+    path = items_of(directory)
+    file = files.AppendFile(path + ".new")
+    try:
+        for entry in entries:
+            file.append(json.dumps({name: entry[name] for name in _KEPT if name in entry}).encode() + b"\n")
+        file.sync()
+    finally:
+        file.close()
+    files.rename(path + ".new", path)
+    return directory
+
+
+def schema_for(job: JobDirectory, points: Sequence[Checkpoint | None]) -> str | None:
+    """Return the columns of a job's failed items as their first failure file has them; `None`: they are no rows."""
+    for shard, point in enumerate(points):
+        if point is not None and point.kept is not None:
+            schema: str | None = failure_file.header(failure_file.path_beside(job.shard_path(shard)))["schema"]
+            return schema
+    raise DamageError(f"the job '{job.name}' has no failures that were kept")
