@@ -105,8 +105,8 @@ def open_job(  # keyword-only
     opened = _checked(job, OpenJob(manifest, output, shards, frozen), reader, wishes, say)
     if opened is None:
         return _begin(job, manifest, reader, definition, outputs, wishes)
-    if len(opened.shards) == frozen:
-        output.remove_parts()
+    if len(opened.shards) == frozen and (log.last() or {}).get("state") != "joining":
+        output.remove_parts()  # but not a merge of rounds that was stopped half way
     return opened
 
 
