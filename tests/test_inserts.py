@@ -83,7 +83,7 @@ class Work:
         self.marks: list[Any] = []
         self._shards: list[list[Item]] = []
         self._places: dict[tuple[int, int], int] = {}
-        (directory / "state").mkdir(parents=True, exist_ok=True)
+        files.make_directory(f"{directory}/state")
         self.again()
 
     def again(self) -> None:
@@ -166,7 +166,9 @@ class Work:
 
     def publish(self, keep_going: Callable[[], bool] = lambda: True) -> bool:
         """Publish; the parts of merged rounds go."""
-        self.output.finish(self.log, replace=False)
+        self.output.finish(self.log, replace=False)  # as a job does when it is opened
+        if self._done["shards"] == len(self.marks) and (self.log.last() or {})["state"] != "joining":
+            self.output.remove_parts()
         if not self.output.publish(self.marks, self.log, keep_going, replace=False, rounds=self.rounds):
             return False
         for each in self.rounds:
@@ -178,7 +180,7 @@ class Work:
         assert self.stored() == self.expected()
         assert self.publish()
         assert self.results() == self.expected() == self.stored()
-        assert not os.path.exists(self.output._parts.path)
+        assert not self.output._parts._entries()
 
 
 @pytest.fixture(params=[*CASES, *DIRECTORIES])
