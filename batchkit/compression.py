@@ -213,6 +213,32 @@ def decompressed(suffix: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield block
 
 
+def first_member(suffix: str, chunks: Iterable[bytes]) -> tuple[bytes, int]:
+    """Return what the first member with something in it unpacks to, and where it ends, in compressed bytes.
+
+    Nothing and 0 if there is none, or its end is missing. It is unpacked whole: for members known to be small. Raises
+    as `decompressed`.
+    """
+    codec = _codec(suffix)
+    member = codec.member()
+    text, taken = b"", 0
+    try:
+        for chunk in chunks:
+            taken += len(chunk)
+            left = chunk
+            while left:
+                text += member.decompress(left)
+                if not member.eof:
+                    break
+                left = member.unused_data
+                if text:
+                    return text, taken - len(left)
+                member = codec.member()
+    except codec.errors as error:
+        raise CompressionFault(str(error)) from error
+    return b"", 0
+
+
 def _refuse_unwritten(suffix: str) -> None:
     if suffix not in _WRITTEN:
         raise UsageError(f"cannot write '{suffix}'; give a name that ends in {' or '.join(_WRITTEN)}")

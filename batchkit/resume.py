@@ -105,8 +105,9 @@ def open_job(  # keyword-only
     opened = _checked(job, found(job, manifest, outputs, say), reader, wishes, say)
     if opened is None:
         return _begin(job, manifest, reader, definition, options, outputs, wishes)
-    if len(opened.shards) == opened.frozen:
-        opened.output.remove_parts()
+    joining = (job.publish_log(manifest.job).last() or {}).get("state") == "joining"
+    if len(opened.shards) == opened.frozen and not joining:
+        opened.output.remove_parts()  # but not a merge of rounds that was stopped half way
     return opened
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+from batchkit.files import SHARED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +38,7 @@ def result_error(index: int | None, error: Exception) -> ResultError:
     return ResultError(index, str(error) or type(error).__name__)
 
 
-class Writer(Protocol):
+class Storing(Protocol):
     """Stores the results of one shard; states in its docstring whether exactly once or at least once.
 
     `sync` is called in a thread beside `write`, unless the writer has `inline = True`.
@@ -64,12 +66,62 @@ class Writer(Protocol):
         """Let go of what `open` took; syncs nothing."""
 
 
+class Writer(Storing, Protocol):
+    """A writer as the job has it: it also tells where results stand, so that others can be put between them later."""
+
+    def place(self) -> int | None:
+        """Return where the next result would stand in the shard's part; `None`: it has none, nothing can be merged.
+
+        In the unit of the output's kind: bytes for lines, rows for Parquet. Of what `write` stored it is durable as
+        far as the mark that was taken with it is.
+        """
+
+
 class Piece(NamedTuple):
-    """The first `length` bytes of a file with results; whole: in the output's own form, else in that of a part."""
+    """Places [start, stop) of a file with results, of which the first `length` bytes count.
+
+    whole: in the output's own form, else in that of a part. stop: `None`: all places up to `length`, and the file is
+    taken as it is: a part that comes first may grow in place.
+    """
 
     path: str
     length: int
     whole: bool = False
+    start: int = 0
+    stop: int | None = None
+
+
+class Header(NamedTuple):
+    """What a file begins with before its first result: how many places that takes, and the names in it."""
+
+    places: int
+    names: tuple[str, ...]
+
+
+class Insert(NamedTuple):
+    """Results that belong at `place` of shard `shard`, and stand at the places [start, stop) of a round's part.
+
+    number: of the item in its shard. Inserts stand in order of (shard, number), in which places of a shard never fall;
+    several may share one place. `start == stop`: the item's result was `None`. Places as `Writer.place` tells them.
+    """
+
+    shard: int
+    number: int
+    place: int
+    start: int
+    stop: int
+
+
+class Round(NamedTuple):
+    """A round that is at its end: its part, that part's last mark (`None`: it has none), and its inserts.
+
+    The part is read until the publish log says that the round is merged, and never afterwards. Inserts in order of
+    (shard, number) are in order of their `start`.
+    """
+
+    path: str
+    mark: Mark
+    inserts: Sequence[Insert]
 
 
 class Joining(Protocol):
@@ -88,17 +140,30 @@ class Joining(Protocol):
 class Kind(Protocol):
     """What kind of file an output is: how its parts are written, and how they become one file."""
 
-    def writer(self, part: str, earlier: Sequence[str]) -> Writer:
-        """Return the writer of a part; earlier: files of the same output, in order, the parts before this one."""
+    def writer(self, part: str, before: Sequence[str], beside: Sequence[str] = (), *, mode: int = SHARED) -> Writer:
+        """Return the writer of a part.
+
+        before: files of the same output, in order, the parts before this one. beside: others that results of the same
+        output stand in: they only tell columns and types. mode: of the part, before the umask.
+        """
+
+    def extent(self, mark: Mark) -> int:
+        """Return how many places a shard's part has, from its last mark; 0 if there is none or it does not tell."""
+
+    def places(self, piece: Piece) -> int:
+        """Return how many places the file of a piece has. Raises `DamageError`."""
+
+    def header(self, piece: Piece) -> Header | None:
+        """Return the header that the file of a piece begins with; `None`: it has no results, or no file has one."""
 
     def join(self, pieces: Sequence[Piece], target: str, joining: Joining) -> Piece | None:
         """Make one whole file of the pieces, at `target` or over the first of them; durable on return.
 
-        `None`: `joining.keep_going` ended it; call again to go on.
+        Pieces of the same file come in increasing order. `None`: `joining.keep_going` ended it; call again to go on.
         """
 
     def results(self, pieces: Sequence[Piece]) -> Iterator[Any]:
-        """Yield the results that stand in the pieces."""
+        """Yield the results that stand in the pieces, which together make one file."""
 
 
 class PublishLog(Protocol):
@@ -136,13 +201,25 @@ class Output(Protocol):
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Make empty parts for new shards, `afresh`: dropping all parts there are; durable on return."""
 
-    def writer(self, shard: int, *, frozen: int) -> Writer:
-        """Return the writer of a shard; the first `frozen` shards are published and have no part any more."""
+    def writer(self, shard: int, *, frozen: int, rounds: Sequence[Round] = ()) -> Writer:
+        """Return the writer of a shard; the first `frozen` shards are published and have no part any more.
 
-    def publish(self, marks: Sequence[Mark], log: PublishLog, keep_going: Callable[[], bool], *, replace: bool) -> bool:
+        rounds: those that are not merged yet: their results decide columns and types, too.
+        """
+
+    def publish(
+        self,
+        marks: Sequence[Mark],
+        log: PublishLog,
+        keep_going: Callable[[], bool],
+        *,
+        replace: bool,
+        rounds: Sequence[Round] = (),
+    ) -> bool:
         """Make the results appear under `path`, whole; `False` if `keep_going` ended it: call again to go on.
 
         marks: where the shards ended, in order. replace: whether a file that is not this job's may be replaced.
+        rounds: all ended rounds of the job, in order, those that are merged already, too.
         """
 
     def finish(self, log: PublishLog, *, replace: bool) -> None:

@@ -1,7 +1,11 @@
-"""Lines compressed as gzip or Zstandard: each commit ends a member or frame, so that a part can be cut there."""
+"""Lines compressed as gzip or Zstandard: each commit ends a member or frame, so that a part can be cut there.
+
+A header is a member of its own, so that results can be put between it and the first ones.
+"""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import Any
 
 from batchkit import compression
@@ -12,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from batchkit.writers.base import Header
     from batchkit.writers.formats import Format
 
 
@@ -25,15 +30,39 @@ class Compressed:
         self.empty = compression.compress(suffix, form.empty)
         self.parse = form.parse
         self.resume = form.resume
+        self.renew = form.renew
+        self.headed = form.headed
 
     def render(self, results: Sequence[Any]) -> bytes:
-        """Return one member with the results; nothing for none."""
-        data = self._form.render(results)
+        """Return one member with the results, behind one with the header if that is due; nothing for none."""
+        return b"".join(self.rendered(results))
+
+    def rendered(self, results: Sequence[Any]) -> tuple[bytes, bytes]:
+        """Return both members."""
+        header, data = self._form.rendered(results)
+        return self._packed(header), self._packed(data)
+
+    def _packed(self, data: bytes) -> bytes:
         return compression.compress(self._suffix, data) if data else b""
+
+    def header(self, chunks: Iterator[bytes]) -> Header | None:
+        """Return the header that is the first member with something in it. Raises `DamageError`."""
+        if not self.headed:
+            return None
+        with _blamed():
+            text, taken = compression.first_member(self._suffix, chunks)
+        found = self._form.header(iter([text]))
+        return None if found is None else found._replace(places=taken)
 
     def lines(self, chunks: Iterator[bytes]) -> Iterator[str]:
         """Decompress and decode the lines. Raises `DamageError`."""
-        try:
+        with _blamed():
             yield from lines_of(compression.decompressed(self._suffix, chunks))
-        except compression.CompressionFault as error:
-            raise DamageError(f"the stored results cannot be unpacked: {error}; the next run mends that") from error
+
+
+@contextmanager
+def _blamed() -> Iterator[None]:
+    try:
+        yield
+    except compression.CompressionFault as error:
+        raise DamageError(f"the stored results cannot be unpacked: {error}; the next run mends that") from error

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from batchkit.writers.base import PublishLog, Writer
+    from batchkit.writers.base import PublishLog, Round, Storing, Writer
 
 
 class Target(Protocol):
@@ -26,8 +26,8 @@ class Target(Protocol):
     also after a later run that found more items.
     """
 
-    def writer(self, shard: int) -> Writer:
-        """Return what stores the results of a shard, see `writers.base.Writer`; items that come later are a new shard.
+    def writer(self, shard: int) -> Storing:
+        """Return what stores the results of a shard, see `writers.base.Storing`; items that come later are a new shard.
 
         Exactly once, if its `mark()` says how far it has stored (a JSON value, which the journal keeps), `open(mark)`
         drops what lies past that (`None`: everything), and `intact(marks)` tells which is the last that is really
@@ -43,9 +43,11 @@ class TargetOutput(MemoryOutput):
         super().__init__()
         self._own = own
 
-    def writer(self, shard: int, *, frozen: int) -> Writer:  # type: ignore[override]
+    def writer(  # type: ignore[override]
+        self, shard: int, *, frozen: int, rounds: Sequence[Round] = ()
+    ) -> Writer:
         """Return the user's writer of a shard."""
-        del frozen
+        del frozen, rounds
         with _blamed("be opened"):
             return GuardedWriter(self._own.writer(shard))
 
@@ -57,9 +59,17 @@ class TargetOutput(MemoryOutput):
             with _blamed("be cleared"):
                 clear()
 
-    def publish(self, marks: Sequence[Any], log: PublishLog, keep_going: Callable[[], bool], *, replace: bool) -> bool:
+    def publish(
+        self,
+        marks: Sequence[Any],
+        log: PublishLog,
+        keep_going: Callable[[], bool],
+        *,
+        replace: bool,
+        rounds: Sequence[Round] = (),
+    ) -> bool:
         """Let the user's output publish, once for each number of shards."""
-        del keep_going, replace
+        del keep_going, replace, rounds
         done = log.done()
         if done is None or done["shards"] != len(marks):
             publish = getattr(self._own, "publish", None)
@@ -75,7 +85,7 @@ class GuardedWriter:
 
     inline = True
 
-    def __init__(self, own: Writer) -> None:
+    def __init__(self, own: Storing) -> None:
         """Pass everything on to `own`."""
         self._own = own
 
@@ -101,6 +111,9 @@ class GuardedWriter:
             if mark is None:
                 raise ValueError("None would mean that nothing is stored")
             return mark
+
+    def place(self) -> None:
+        """Return nothing: where results stand is the user's business."""
 
     def sync(self) -> None:
         """Let it make durable what it stored."""

@@ -2,6 +2,8 @@
 
     out/00000.parquet     the results of shard 0, and so on; items that are appended later become further files
 
+A round's results go into the files of their shards: those files are made anew and replaced.
+
 Each file appears whole, by rename; that all are there, the job's status says.
 """
 
@@ -14,11 +16,12 @@ from typing import Any
 from batchkit import files
 from batchkit.errors import UsageError
 from batchkit.writers.base import Piece
-from batchkit.writers.output import FileOutput, Joining
+from batchkit.writers.merging import Stream
+from batchkit.writers.output import FileOutput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from batchkit.writers.base import Kind, PublishLog
 
@@ -55,18 +58,16 @@ class DirectoryOutput(FileOutput):
     def _published(self, frozen: int) -> list[str]:
         return [self._file(shard) for shard in range(frozen)]
 
-    def _join(
-        self, marks: Sequence[Any], done: dict[str, Any] | None, log: PublishLog, keep_going: Callable[[], bool]
-    ) -> list[tuple[str, str, int]] | None:
-        joining = Joining(log, len(marks), done, keep_going)
-        joined = []
-        for shard in range(done["shards"] if done else 0, len(marks)):
-            part = Piece(self._parts.part(shard), marks[shard][0])
-            piece = self._kind.join([part], self._parts.joined(shard), joining)
-            if piece is None:
-                return None
-            joined.append((piece.path, self._file(shard), piece.length))
-        return joined
+    def _streams(self, marks: Sequence[Any], done: dict[str, Any] | None) -> list[Stream]:
+        """Return a file for each shard; only those that get something new are written."""
+        published = done["files"] if done else []
+        whole = [Piece(facts["path"], facts["size"], whole=True) for facts in published]
+        frozen = [Stream(shard, piece, [marks[shard]], ()) for shard, piece in enumerate(whole)]
+        new = range(len(whole), len(marks))
+        return frozen + [Stream(shard, None, (), [(self._part(shard, marks[shard]), marks[shard])]) for shard in new]
+
+    def _names(self, first: int) -> tuple[str, str]:
+        return self._parts.joined(first), self._file(first)
 
     def finish(self, log: PublishLog, *, replace: bool) -> None:
         """Make the directory and rename the joined files into it, if the log says that this is due."""

@@ -12,20 +12,35 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from batchkit.writers.base import Header
+
 
 class Format(Protocol):
     """Renders the results of a batch; every record ends with LF. A `None` renders to nothing.
 
-    empty: what an output without any result consists of.
+    empty: what an output without any result consists of. headed: whether a file begins with a header.
     """
 
     empty: bytes
+    headed: bool
 
     def render(self, results: Sequence[Any]) -> bytes:
-        """Return the bytes of the results. Raises `ResultError`."""
+        """Return the bytes of the results, behind the header if that is due. Raises `ResultError`."""
+
+    def rendered(self, results: Sequence[Any]) -> tuple[bytes, bytes]:
+        """Return what `render` does in two: the header, empty if it is not due, and the results."""
 
     def resume(self, lines: Iterator[str]) -> bool:
-        """Learn what earlier runs decided from the first lines of an output; return whether there was something."""
+        """Learn what earlier runs decided from the first lines of an output; return whether there was something.
+
+        If there was, the header stands there and is due no more.
+        """
+
+    def renew(self) -> None:
+        """Let the header be due again: what was learned stands in another file than the one to be written."""
+
+    def header(self, chunks: Iterator[bytes]) -> Header | None:
+        """Return the header that stands at the beginning of a file with such bytes; `None`: none does."""
 
     def lines(self, chunks: Iterator[bytes]) -> Iterator[str]:
         """Yield the lines of an output, with their ends, from its bytes."""
@@ -46,6 +61,22 @@ class Uncompressed:
 
 class _Plain(Uncompressed):
     """A format without header."""
+
+    headed = False
+
+    def render(self, results: Sequence[Any]) -> bytes:
+        """Return the lines; subclasses do."""
+        raise NotImplementedError
+
+    def rendered(self, results: Sequence[Any]) -> tuple[bytes, bytes]:
+        """Return no header and the lines."""
+        return b"", self.render(results)
+
+    def renew(self) -> None:
+        """Do nothing."""
+
+    def header(self, chunks: Iterator[bytes]) -> None:
+        """Return that there is none."""
 
     def resume(self, lines: Iterator[str]) -> bool:
         """Read and learn nothing."""

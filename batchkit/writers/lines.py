@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import os
-from itertools import chain
+from contextlib import closing
+from copy import deepcopy
 from typing import Any
 
 from batchkit import files
-from batchkit.errors import DamageError
 from batchkit.writers.base import Piece
 from batchkit.writers.part import Part
+from batchkit.writers.reading import blocks
 from batchkit.writers.values import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from batchkit.writers.base import Joining
+    from batchkit.model import Mark
+    from batchkit.writers.base import Header, Joining
     from batchkit.writers.formats import Format
 
 _COPY = 1 << 20
+_HEADER = 64 << 10
 _SYNC_EVERY = 64 << 20
 
 
 class LineWriter:
     """Appends the rendered results of a shard to its part file."""
 
-    def __init__(self, path: str, form: Format, earlier: Sequence[str]) -> None:
-        """Write to the part at `path`; `earlier`: files of the same output, the first of which decides the header."""
-        self._part = Part(path)
+    def __init__(
+        self, path: str, form: Format, before: Sequence[str], beside: Sequence[str] = (), *, mode: int = files.SHARED
+    ) -> None:
+        """Write to the part at `path`.
+
+        before: files that the part will stand behind: the first of them with results has the header. beside: others
+        that tell the columns, with headers of their own.
+        """
+        self._part = Part(path, mode=mode)
         self._form = form
-        self._earlier = earlier
+        self._before = before
+        self._beside = beside
         self.mark = self._part.mark
 
     def intact(self, marks: Sequence[list[int]]) -> int:
@@ -40,9 +50,18 @@ class LineWriter:
     def open(self, mark: list[int] | None) -> None:
         """Cut the part to the mark, and let the format learn from the first file that has something to learn from."""
         self._part.open(mark)
-        for path in (*self._earlier, self._part.path):
-            if self._form.resume(self._form.lines(_chunks(Piece(path, files.size(path) or 0)))):
-                break
+        if any(map(self._learned, (*self._before, self._part.path))):
+            return
+        if any(map(self._learned, self._beside)):
+            self._form.renew()
+
+    def _learned(self, path: str) -> bool:
+        with closing(blocks([Piece(path, files.size(path) or 0)], size=_COPY)) as chunks:
+            return self._form.resume(self._form.lines(chunks))
+
+    def place(self) -> int:
+        """Return the length of the part."""
+        return self._part.length
 
     def write(self, results: Sequence[Any]) -> None:
         """Render and append."""
@@ -67,25 +86,46 @@ class LineKind:
         self._form = form
         self._alone = alone
 
-    def writer(self, part: str, earlier: Sequence[str]) -> LineWriter:
-        """Return the writer of a part."""
-        return LineWriter(part, self._form, () if self._alone else earlier)
+    def writer(
+        self, part: str, before: Sequence[str], beside: Sequence[str] = (), *, mode: int = files.SHARED
+    ) -> LineWriter:
+        """Return the writer of a part, with a format of its own: what one learns is not for the others."""
+        return LineWriter(part, deepcopy(self._form), () if self._alone else before, beside, mode=mode)
+
+    def extent(self, mark: Mark) -> int:
+        """Return the bytes of a part."""
+        return int(mark[0]) if mark else 0
+
+    def places(self, piece: Piece) -> int:
+        """Return the bytes of a file."""
+        return piece.length
+
+    def header(self, piece: Piece) -> Header | None:
+        """Return the header that a file begins with."""
+        if not self._form.headed or not piece.length:
+            return None
+        with closing(blocks([Piece(piece.path, piece.length)], size=_HEADER)) as chunks:
+            return self._form.header(chunks)
 
     def join(self, pieces: Sequence[Piece], target: str, joining: Joining) -> Piece | None:
-        """Append the pieces to the first, or to a copy of it if it is published; goes on at a synced offset."""
+        """Append the pieces to the first if it is a part as it is, else copy all; goes on at a synced offset."""
         first = pieces[0]
-        begun = 0 if first.whole else first.length
-        source, rest = (target, pieces) if first.whole else (first.path, pieces[1:])
-        total = begun + sum(piece.length for piece in rest)
+        copied = first.whole or first.stop is not None
+        begun, source, rest = (0, target, pieces) if copied else (first.length, first.path, pieces[1:])
+        total = begun + sum(map(_size, rest))
+        if copied and joining.offset > (files.size(target) or 0):  # somebody has removed it
+            joining.note(0)  # else the next attempt might believe the offset of one that ends unsynced
+            joining.offset = 0
         file = files.AppendFile(source, max(begun, joining.offset), mode=files.SHARED)
         try:
             files.sync_directory(os.path.dirname(source))  # an offset in the log is worth nothing without the name
-            while file.length < total and joining.keep_going():
-                stretch = min(total, file.length + _SYNC_EVERY)
-                while file.length < stretch and joining.keep_going():
-                    file.append(_at(rest, file.length - begun))
-                file.sync()
-                joining.note(file.length)
+            with closing(blocks(rest, file.length - begun, size=_COPY)) as chunks:
+                while file.length < total and joining.keep_going():
+                    stretch = min(total, file.length + _SYNC_EVERY)
+                    while file.length < stretch and joining.keep_going():
+                        file.append(next(chunks))
+                    file.sync()
+                    joining.note(file.length)
             if not file.length and not total:
                 file.append(self._form.empty)
             file.sync()
@@ -95,37 +135,8 @@ class LineKind:
 
     def results(self, pieces: Sequence[Piece]) -> Iterator[Any]:
         """Yield what the format tells of the lines."""
-        if self._alone:  # then each has its own header
-            return chain.from_iterable(self._form.parse(self._lines(piece)) for piece in pieces)
-        return self._form.parse(line for piece in pieces for line in self._lines(piece))
-
-    def _lines(self, piece: Piece) -> Iterator[str]:
-        return self._form.lines(_chunks(piece))
+        return self._form.parse(self._form.lines(blocks(pieces, size=_COPY)))
 
 
-def _chunks(piece: Piece) -> Iterator[bytes]:
-    """Yield the bytes of a piece."""
-    at = 0
-    while at < piece.length:
-        chunk = _at([piece], at)
-        at += len(chunk)
-        yield chunk
-
-
-def _at(pieces: Sequence[Piece], offset: int) -> bytes:
-    """Return a chunk of the concatenated pieces from `offset` on."""
-    for path, length, _ in pieces:
-        if offset < length:
-            with files.naming("read", path):
-                fd = files.kernel.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    chunk = files.kernel.pread(fd, min(_COPY, length - offset), offset)
-                finally:
-                    files.kernel.close(fd)
-            if not chunk:
-                raise DamageError(
-                    f"'{path}' is shorter than the {length:,} bytes it had; the next run goes on from what is there"
-                )
-            return chunk
-        offset -= length
-    raise AssertionError("the offset lies behind the last piece")
+def _size(piece: Piece) -> int:
+    return (piece.length if piece.stop is None else piece.stop) - piece.start

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from batchkit.writers.base import PublishLog
+    from batchkit.writers.base import PublishLog, Round
 
 
 class MemoryOutput:
@@ -31,7 +31,13 @@ class MemoryOutput:
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Do nothing."""
 
-    def writer(self, shard: int, *, frozen: int) -> MemoryWriter:  # noqa: ARG002  # the seam's
+    def writer(
+        self,
+        shard: int,  # noqa: ARG002  # the seam's
+        *,
+        frozen: int,  # noqa: ARG002
+        rounds: Sequence[Round] = (),  # noqa: ARG002
+    ) -> MemoryWriter:
         """Return a writer that appends to the list."""
         return MemoryWriter(self.results)
 
@@ -42,6 +48,7 @@ class MemoryOutput:
         keep_going: Callable[[], bool],  # noqa: ARG002
         *,
         replace: bool,  # noqa: ARG002
+        rounds: Sequence[Round] = (),  # noqa: ARG002
     ) -> bool:
         """Do nothing: the list is there."""
         return True
@@ -81,6 +88,9 @@ class MemoryWriter:
     def mark(self) -> int:
         """Return the number of results."""
         return len(self._results)
+
+    def place(self) -> None:
+        """Return nothing: nothing is merged into a list."""
 
     def sync(self) -> None:
         """Do nothing."""

@@ -1,29 +1,38 @@
 """A file as a job's output: parts while the job works, one whole file when it is done.
 
 Publishing joins the parts, as the output's kind does it, and renames what came of that to the output's name; results
-that come later (the input grew) are joined with the published file, which the new one then replaces whole. The log
-(`publish.jsonl` in the job's directory) holds `{"state": "joining", "shards", "offset"}` at synced offsets,
-`{"state": "finishing", "shards", "files": [[from, to, size], …]}` before the renames, and `{"state": "done", "shards",
-"files": [{"path", "size", "mtime_ns", "tail"}, …]}` after them. A crash anywhere between repeats only what the log does
-not cover.
+that come later (the input grew, items that had failed were done in a round) are joined with the published file, which
+the new one then replaces whole. The log (`publish.jsonl` in the job's directory) holds
+
+    {"state": "joining", "shards", "rounds", "joined": [[from, to, size], …], "into": to, "offset"}  at synced offsets
+    {"state": "finishing", "shards", "rounds", "headers", "files": [[from, to, size], …]}            before the renames
+    {"state": "done", "shards", "rounds", "headers", "files": [{"path", "size", "mtime_ns", "tail"}, …]}    after them
+
+with how many shards and rounds are in the files, and how many places the header of each round's part took. Older logs
+have no rounds. A crash anywhere between repeats only what the log does not cover.
 """
 
 from __future__ import annotations
 
 import os
+from itertools import chain
 from typing import Any
 from zlib import crc32
 
 from batchkit import files
 from batchkit.errors import DamageError, OutputChanged, UsageError
 from batchkit.writers.base import Piece
+from batchkit.writers.merging import Merge, Stream
 from batchkit.writers.parts import Parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from batchkit.writers.base import Kind, PublishLog, Writer
+    from batchkit.writers.base import Kind, PublishLog, Round, Writer
+
+    Joined = tuple[str, str, int]
+    """A file to be renamed: from, to, size."""
 
 _TAIL = 4096
 
@@ -55,41 +64,89 @@ class FileOutput:
         if not replace and os.path.lexists(self.path):
             raise UsageError(f"the output '{self.path}' exists and is not this job's; give another -o, or --overwrite")
 
-    def writer(self, shard: int, *, frozen: int) -> Writer:
-        """Return the writer of a shard's part."""
-        published = self._published(frozen)
-        return self._kind.writer(self._parts.part(shard), [*published, *map(self._parts.part, range(frozen, shard))])
+    def writer(self, shard: int, *, frozen: int, rounds: Sequence[Round] = ()) -> Writer:
+        """Return the writer of a shard's part; rounds: those that are not merged yet."""
+        before = self._before(frozen, shard)
+        return self._kind.writer(self._parts.part(shard), before, [each.path for each in rounds if each.mark])
+
+    def round_writer(self, path: str, frozen: int, shards: int, rounds: Sequence[Round] = ()) -> Writer:
+        """Return the writer of a round's part at `path`; it stores exactly once, as those of shards do.
+
+        frozen: how many shards are published; shards: how many there are; rounds: earlier ones that are not merged
+        yet. All of these tell columns and types.
+        """
+        beside = [*self._before(frozen, shards), *(each.path for each in rounds if each.mark)]
+        return self._kind.writer(path, (), beside, mode=files.PRIVATE)
+
+    def _before(self, frozen: int, shard: int) -> list[str]:
+        """Return the files that hold what stands before a shard."""
+        return [*self._published(frozen), *map(self._parts.part, range(frozen, shard))]
 
     def _published(self, frozen: int) -> list[str]:
         """Return the files that hold the first `frozen` shards."""
         return [self.path] if frozen else []
 
-    def publish(self, marks: Sequence[Any], log: PublishLog, keep_going: Callable[[], bool], *, replace: bool) -> bool:
+    def publish(
+        self,
+        marks: Sequence[Any],
+        log: PublishLog,
+        keep_going: Callable[[], bool],
+        *,
+        replace: bool,
+        rounds: Sequence[Round] = (),
+    ) -> bool:
         """Join the parts and rename; goes on where an earlier attempt ended."""
         done = log.done()
-        if done is not None and done["shards"] == len(marks):
+        if done is not None and (done["shards"], done.get("rounds", 0)) == (len(marks), len(rounds)):
             return True
         self.refuse_taken_over()
         if done is not None:
             self.verify(done)
-        joined = self._join(marks, done, log, keep_going)
+            if done["shards"] == len(marks):  # the directory of the parts is gone: what is joined needs it again
+                self._parts.prepare((), afresh=False)
+        merge = Merge(self._kind, rounds, done)
+        covers = {"shards": len(marks), "rounds": len(rounds)}
+        joined = self._join(self._streams(marks, done), merge, Joining(log, covers, done, keep_going))
         if joined is None:
             return False
-        log.write({"state": "finishing", "shards": len(marks), "files": joined, "done": done})
+        log.write({"state": "finishing", **covers, "headers": merge.headers, "files": joined, "done": done})
         self.finish(log, replace=replace)
         return True
 
-    def _join(
-        self, marks: Sequence[Any], done: dict[str, Any] | None, log: PublishLog, keep_going: Callable[[], bool]
-    ) -> list[tuple[str, str, int]] | None:
-        """Make the files to be renamed: (from, to, size) each; `None`: stopped before the end."""
+    def _streams(self, marks: Sequence[Any], done: dict[str, Any] | None) -> list[Stream]:
+        """Return the files of the output, which here is one; done: what is published."""
         frozen = done["shards"] if done else 0
-        pieces = [Piece(self._parts.part(shard), marks[shard][0]) for shard in range(frozen, len(marks))]
-        if done:
-            pieces.insert(0, Piece(self.path, done["files"][0]["size"], whole=True))
-        joining = Joining(log, len(marks), done, keep_going)
-        piece = self._kind.join(pieces, self._parts.joined(), joining)
-        return None if piece is None else [(piece.path, self.path, piece.length)]
+        whole = Piece(done["files"][0]["path"], done["files"][0]["size"], whole=True) if done else None
+        parts = [(self._part(shard, marks[shard]), marks[shard]) for shard in range(frozen, len(marks))]
+        return [Stream(0, whole, marks[:frozen], parts)]
+
+    def _part(self, shard: int, mark: Any) -> Piece:
+        return Piece(self._parts.part(shard), mark[0] if mark else 0)
+
+    def _join(self, streams: Sequence[Stream], merge: Merge, joining: Joining) -> list[Joined] | None:
+        """Make the files to be renamed, those that get something new; `None`: stopped before the end."""
+        joined: list[Joined] = []
+        for stream in streams:
+            name, target = self._names(stream.first)
+            made = joining.begin(name, target)
+            if made is not None:
+                joined.append(made)
+                continue
+            pieces = merge.pieces(stream)
+            if pieces == [stream.whole]:
+                continue
+            piece = self._kind.join(pieces, name, joining)
+            if piece is None:
+                return None
+            joined.append((piece.path, target, piece.length))
+            if len(streams) > 1 and pieces != stream.plain:  # else it is nothing to do it again
+                joining.keep(joined[-1])
+        return joined
+
+    def _names(self, first: int) -> tuple[str, str]:
+        """Return where the file of a stream is joined, and what it becomes; first: its first shard."""
+        del first
+        return self._parts.joined(), self.path
 
     def finish(self, log: PublishLog, *, replace: bool) -> None:
         """Rename joined files to the output's name and log it, if the log says that this is due.
@@ -101,15 +158,17 @@ class FileOutput:
             return
         done = finishing["done"]
         published = done["files"] if done is not None else []
-        if any(files.size(source) is not None for source, _, _ in finishing["files"]):
-            self.verify({"files": published})
+        renamed = {target for source, target, _ in finishing["files"] if files.size(source) is None}
+        if len(renamed) < len(finishing["files"]):
+            self.verify({"files": [facts for facts in published if facts["path"] not in renamed]})
         ours = {facts["path"] for facts in published}
         for source, target, size in finishing["files"]:
             _rename(source, target, size, replace=replace or target in ours)
         self._replaced(finishing, log, replace=replace)
         new = [_facts_of(target) for _, target, _ in finishing["files"]]
         known = {facts["path"]: facts for facts in [*published, *new]}
-        log.write({"state": "done", "shards": finishing["shards"], "files": list(known.values())})
+        merged = {"rounds": finishing.get("rounds", 0), "headers": finishing.get("headers", [])}
+        log.write({"state": "done", "shards": finishing["shards"], **merged, "files": list(known.values())})
         self.remove_parts()
 
     def _replaced(self, finishing: dict[str, Any], log: PublishLog, *, replace: bool) -> None:
@@ -126,49 +185,65 @@ class FileOutput:
                     f"the output '{facts['path']}' was changed after this job had published it; {again}"
                 )
 
-    def stored(self, marks: Sequence[Any], log: PublishLog) -> Iterator[Any]:
-        """Yield the results that stand in the published file and in the parts up to their marks."""
-        return self._kind.results(self._pieces_stored(marks, log))
+    def stored(self, marks: Sequence[Any], log: PublishLog, rounds: Sequence[Round] = ()) -> Iterator[Any]:
+        """Yield the results that stand in the published file, in the parts up to their marks, and in ended rounds."""
+        done = self._standing(log)
+        merge = Merge(self._kind, rounds, done)
+        each = [merge.pieces(stream) for stream in self._streams(marks, done)]
+        return chain.from_iterable(map(self._kind.results, each))
 
-    def _pieces_stored(self, marks: Sequence[Any], log: PublishLog) -> list[Piece]:
-        done, last = log.done(), log.last() or {}
-        if last.get("state") == "finishing":
-            return self._pieces_joined(last)
-        frozen = done["shards"] if done else 0
-        pieces = [Piece(facts["path"], facts["size"], whole=True) for facts in done["files"]] if done else []
-        for shard in range(frozen, len(marks)):
-            mark = marks[shard]
-            pieces.append(Piece(self._parts.part(shard), mark[0] if mark else 0))
-        return pieces
-
-    def _pieces_joined(self, finishing: dict[str, Any]) -> list[Piece]:
-        """Return what a publication that was cut short has joined, behind what it leaves as it is."""
-        joined = finishing["files"]
-        replaced = {target for _, target, _ in joined}
-        published = finishing["done"]["files"] if finishing["done"] else []
-        left = [Piece(facts["path"], facts["size"], whole=True) for facts in published if facts["path"] not in replaced]
-        return left + [
-            Piece(source if files.size(source) is not None else target, size, whole=True)
-            for source, target, size in joined
-        ]
+    def _standing(self, log: PublishLog) -> dict[str, Any] | None:
+        """Return the log's word on what is published; what was joined counts, renamed or not."""
+        last = log.last() or {}
+        if last.get("state") != "finishing":
+            return log.done()
+        known = {facts["path"]: facts for facts in last["done"]["files"]} if last["done"] else {}
+        for source, target, size in last["files"]:
+            known[target] = {"path": source if files.size(source) is not None else target, "size": size}
+        return {**last, "files": list(known.values())}
 
 
 class Joining:
     """What a kind may ask and tell while it joins: how far an earlier attempt came, and whether to go on."""
 
     def __init__(
-        self, log: PublishLog, shards: int, done: dict[str, Any] | None, keep_going: Callable[[], bool]
+        self,
+        log: PublishLog,
+        covers: dict[str, int],
+        done: dict[str, Any] | None,
+        keep_going: Callable[[], bool],
     ) -> None:
-        """Read the log."""
+        """Read the log; covers: how many shards and rounds are joined: only the same go on where one ended."""
         self._log = log
-        self._entry = {"state": "joining", "shards": shards, "done": done}
+        self._entry = {"state": "joining", **covers, "done": done}
         self.keep_going = keep_going
-        last = log.last() or {}
-        self.offset = last["offset"] if last.get("state") == "joining" and last["shards"] == shards else 0
+        last: dict[str, Any] = {"rounds": 0, "joined": [], **(log.last() or {})}
+        same = last.get("state") == "joining" and covers == {name: last[name] for name in covers}
+        self._last: dict[str, Any] = last if same else {"into": "", "offset": 0}
+        self._joined: dict[str, Joined] = {each[1]: tuple(each) for each in last["joined"] if same}
+        self._into = ""
+        self.offset = 0
+
+    def begin(self, source: str, target: str) -> Joined | None:
+        """Begin or go on with a file; return it if an earlier attempt has joined it and it is still there."""
+        made = self._joined.get(target)
+        if made is not None and files.size(source) == made[2]:
+            return made
+        self._into = target
+        self.offset = self._last["offset"] if self._last.get("into", target) == target else 0
+        if self._joined.pop(target, None) is not None:
+            self.note(0)  # it is joined once more, and must not be taken for whole meanwhile
+        return None
 
     def note(self, offset: int) -> None:
         """Log that so many bytes are joined and synced."""
-        self._log.write({**self._entry, "offset": offset})
+        self._log.write({**self._entry, "joined": [*self._joined.values()], "into": self._into, "offset": offset})
+
+    def keep(self, joined: Joined) -> None:
+        """Log that a file is joined and synced."""
+        self._joined[joined[1]] = joined
+        self._into = ""
+        self.note(0)
 
 
 def _rename(source: str, target: str, size: int, *, replace: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 from batchkit import files
@@ -14,14 +14,16 @@ from batchkit.frames.columns import Mismatch
 from batchkit.frames.fitting import cast, common
 from batchkit.frames.rows import gathered, whole
 from batchkit.writers.base import Piece
-from batchkit.writers.spool import SpoolWriter, extents, frames, last_schema
+from batchkit.writers.spool import SpoolWriter, extents, frames, last_schema, rows_at
+from batchkit.writers.walking import Walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from batchkit.frames.rows import Table
     from batchkit.frames.schemas import Schema
+    from batchkit.model import Mark
     from batchkit.writers.base import Joining
 
 
@@ -35,9 +37,29 @@ class ParquetKind:
         """Write in a schema that is fixed in advance, or that the results decide."""
         self._schema = schema
 
-    def writer(self, part: str, earlier: Sequence[str]) -> SpoolWriter:
+    def writer(
+        self, part: str, before: Sequence[str], beside: Sequence[str] = (), *, mode: int = files.SHARED
+    ) -> SpoolWriter:
         """Return the writer of a part."""
-        return SpoolWriter(part, self._schema, lambda: _schema_before(earlier))
+        return SpoolWriter(part, self._schema, lambda: _known(before, beside), mode=mode)
+
+    def extent(self, mark: Mark) -> int:
+        """Return the rows of a part; 0 also for the marks of older versions, which do not tell."""
+        return rows_at(mark)
+
+    def places(self, piece: Piece) -> int:
+        """Return the rows of a file."""
+        if not piece.whole:
+            return sum(rows for _, rows in extents(piece.path, piece.length)) if piece.length else 0
+        try:
+            return parquet.rows_of(piece.path)
+        except parquet.ERRORS as error:
+            raise DamageError(
+                f"cannot read '{piece.path}': {parquet.line_of(error)}; put it back, or start over with --restart"
+            ) from error
+
+    def header(self, piece: Piece) -> None:
+        """Return that rows are all there is."""
 
     def join(self, pieces: Sequence[Piece], target: str, joining: Joining) -> Piece | None:
         """Merge the pieces into one Parquet file at `target`."""
@@ -45,7 +67,7 @@ class ParquetKind:
         source = _Source(pieces, schema, joining)
         file = _Sink(target)
         try:
-            group = parquet.group_rows([extent for piece in pieces for extent in _extents_of(piece)])
+            group = parquet.group_rows(list(_extents(pieces)))
             parquet.write(iter(source), schema, file, group)  # type: ignore[arg-type]
         except (Exception, *parquet.ERRORS) as error:
             failure = source.error or file.error or (error if isinstance(error, BatchkitError) else None)
@@ -62,9 +84,16 @@ class ParquetKind:
 
     def results(self, pieces: Sequence[Piece]) -> Iterator[Any]:
         """Yield a dict per row."""
-        for piece in pieces:
-            for frame in _frames_of(piece):
-                yield from whole(frame)
+        for frame in _slices(pieces, lambda frame: frame):
+            yield from whole(frame)
+
+
+def _known(before: Sequence[str], beside: Sequence[str]) -> Schema | None:
+    """Return the schema of what stands before a part, and beside it. Raises `OutputChanged`."""
+    if not beside:
+        return _schema_before(before)
+    found = [_schema_before([path]) for path in beside]
+    return _common([_schema_before(before), *found]) or None
 
 
 def _schema_before(earlier: Sequence[str]) -> Schema | None:
@@ -85,7 +114,11 @@ def _is_parquet(path: str) -> bool:
 
 def _schema_of(pieces: Sequence[Piece]) -> Schema:
     """Return the schema that holds all pieces. Raises `OutputChanged` if there is none."""
-    schemas = (parquet.schema_of(path) if whole else last_schema(path, length) for path, length, whole in pieces)
+    each = {piece.path: piece for piece in pieces}.values()
+    return _common([parquet.schema_of(at.path) if at.whole else last_schema(at.path, at.length) for at in each])
+
+
+def _common(schemas: Sequence[Schema | None]) -> Schema:
     try:
         return common(schema for schema in schemas if schema)
     except Mismatch as error:
@@ -95,12 +128,52 @@ def _schema_of(pieces: Sequence[Piece]) -> Schema:
         ) from error
 
 
-def _frames_of(piece: Piece) -> Generator[Table]:
-    return parquet.frames(piece.path) if piece.whole else frames(piece.path, piece.length)
+def _frames_of(piece: Piece) -> Generator[tuple[int, Callable[[], Table]]]:
+    """Yield rows of each block of a piece's file, and what gives it."""
+    if not piece.whole:
+        yield from frames(piece.path, piece.length)
+        return
+    with closing(parquet.frames(piece.path)) as blocks:
+        for block in blocks:
+            yield block.height, lambda block=block: block  # type: ignore[misc]
+
+
+def _slices(pieces: Sequence[Piece], made: Callable[[Table], Table]) -> Generator[Table]:
+    """Yield the rows of the pieces, of blocks that were made into others; each file is gone through once."""
+    last = {piece.path: index for index, piece in enumerate(pieces)}
+    walks: dict[str, tuple[ExitStack, Walk[Table]]] = {}
+    with ExitStack() as all_open:
+        for index, piece in enumerate(pieces):
+            if piece.path not in walks:
+                stack = all_open.enter_context(ExitStack())
+                blocks = stack.enter_context(closing(_frames_of(piece)))  # else what closing says would be lost
+                walks[piece.path] = stack, Walk(_made(blocks, made))
+            stack, walk = walks[piece.path]
+            for frame, rows, start, count in walk.take(piece.start, piece.stop):
+                yield frame if count == rows else frame.slice(start, count)
+            if last[piece.path] == index:
+                walks.pop(piece.path)[0].close()
+
+
+def _made(
+    blocks: Iterator[tuple[int, Callable[[], Table]]], made: Callable[[Table], Table]
+) -> Iterator[tuple[int, Callable[[], Table]]]:
+    return ((rows, lambda load=load: made(load())) for rows, load in blocks)  # type: ignore[misc]
+
+
+def _extents(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
+    """Yield bytes and rows of consecutive stretches of the pieces; those of part of a block by its share."""
+    walks: dict[str, Walk[int]] = {}
+    for piece in pieces:
+        if piece.path not in walks:
+            found = _extents_of(piece)
+            walks[piece.path] = Walk(iter([(rows, lambda size=size: size) for size, rows in found]))  # type: ignore[misc]
+        for size, rows, _, count in walks[piece.path].take(piece.start, piece.stop):
+            yield size if count == rows else size * count // rows, count
 
 
 def _extents_of(piece: Piece) -> list[tuple[int, int]]:
-    """Return bytes and rows of consecutive stretches of a piece; a published file is read for it."""
+    """Return bytes and rows of the blocks of a piece's file; a published file is read for it."""
     if not piece.whole:
         return extents(piece.path, piece.length)
     with closing(parquet.frames(piece.path)) as blocks:
@@ -126,13 +199,12 @@ class _Source:
             raise
 
     def _each(self) -> Iterator[Table]:
-        for piece in self._pieces:
-            with closing(_frames_of(piece)) as each:  # else what closing says would be lost
-                for frame in each:
-                    if not self._joining.keep_going():
-                        self.stopped = True
-                        return
-                    yield cast(frame, self._schema)
+        with closing(_slices(self._pieces, lambda frame: cast(frame, self._schema))) as each:
+            for frame in each:
+                if not self._joining.keep_going():
+                    self.stopped = True
+                    return
+                yield frame
 
 
 class _Sink(io.RawIOBase):

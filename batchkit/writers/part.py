@@ -1,8 +1,8 @@
 """One part file: the stored results of one shard, appended batch by batch and cut back on resume.
 
-Its mark is `[offset, crc, synced]`: the length after a batch, the CRC-32 of the bytes added since the mark before, and
-the length known to be on disk. Exactly once, under a kill at any instruction and a power cut at any moment: a commit
-counts only if the bytes it covers are there and have its CRC.
+Its mark begins with `[offset, crc, synced]`: the length after a batch, the CRC-32 of the bytes added since the mark
+before, and the length known to be on disk. Exactly once, under a kill at any instruction and a power cut at any moment:
+a commit counts only if the bytes it covers are there and have its CRC.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Part:
             first -= 1
         start = marks[first - 1][0] if first else 0
         for index in range(first, newest + 1):
-            offset, crc, _ = marks[index]
+            offset, crc = marks[index][:2]
             if _crc_of(self.path, start, offset) != crc:
                 return index - 1
             start = offset
@@ -58,6 +58,12 @@ class Part:
         self._file.synced = 0 if mark is None else min(mark[2], length)
         self._file.sync(found=True)
         files.sync_directory(os.path.dirname(self.path))
+
+    @property
+    def length(self) -> int:
+        """Bytes so far."""
+        assert self._file is not None, "open() comes first"
+        return self._file.length
 
     def append(self, data: bytes | memoryview) -> None:
         """Write the bytes of a batch."""

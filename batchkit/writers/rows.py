@@ -7,7 +7,7 @@ import dataclasses
 import io
 from typing import Any
 
-from batchkit.writers.base import ResultError, result_error
+from batchkit.writers.base import Header, ResultError, result_error
 from batchkit.writers.formats import Uncompressed
 from batchkit.writers.values import json_line, plain
 
@@ -24,13 +24,20 @@ class Csv(Uncompressed):
     JSON has no form for, is that result's failure.
     """
 
+    headed = True
+
     def __init__(self, delimiter: str = ",") -> None:
         """Know no columns yet."""
         self._delimiter = delimiter
         self._columns: list[str] | None = None
+        self._due = True
 
     def render(self, results: Sequence[Any]) -> bytes:
         """Return the rows, and the header before the first of all."""
+        return b"".join(self.rendered(results))
+
+    def rendered(self, results: Sequence[Any]) -> tuple[bytes, bytes]:
+        """Return the header, if there are rows and it is due, and the rows."""
         columns = self._columns
         rows: list[Sequence[Any]] = []
         for index, result in enumerate(results):
@@ -38,14 +45,15 @@ class Csv(Uncompressed):
                 row = _plain(result)
                 if columns is None:
                     columns = _columns_of(row)
-                    rows.append(columns)
                 rows.append(_row(index, row, columns))
         try:
+            header = self._lines([columns or []]) if self._due and rows else b""
             data = self._lines(rows)
         except Exception as error:  # whatever a value raises when it becomes text is its result's failure
             raise self._blamed(results, columns or []) from error
         self._columns = columns
-        return data
+        self._due = self._due and not rows
+        return header, data
 
     def _lines(self, rows: Sequence[Sequence[Any]]) -> bytes:
         text = io.StringIO()
@@ -69,7 +77,25 @@ class Csv(Uncompressed):
     def resume(self, lines: Iterator[str]) -> bool:
         """Take the columns from the header, if it stands there."""
         self._columns = next(csv.reader(lines, delimiter=self._delimiter), None)
-        return self._columns is not None
+        self._due = self._columns is None
+        return not self._due
+
+    def renew(self) -> None:
+        """Write the header again, with the columns that are known."""
+        self._due = True
+
+    def header(self, chunks: Iterator[bytes]) -> Header | None:
+        """Return the names of the columns, and the bytes they take."""
+        taken = 0
+
+        def counted() -> Iterator[str]:
+            nonlocal taken
+            for line in self.lines(chunks):
+                taken += len(line.encode())
+                yield line
+
+        names = next(csv.reader(counted(), delimiter=self._delimiter), None)
+        return None if names is None else Header(taken, tuple(names))
 
     def parse(self, lines: Iterator[str]) -> Iterator[Any]:
         """Yield a dict of strings per row."""

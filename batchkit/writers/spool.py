@@ -1,7 +1,8 @@
 """The parts of a Parquet output: results as Arrow frames, appended batch by batch. Exactly once: see `part`.
 
 A frame holds the results of a batch, in the schema of the output as far as it was known then: a column of nulls alone
-has the type Null until a value comes up. So the last frame of a part tells all that is known.
+has the type Null until a value comes up. So the last frame of a part tells all that is known. The mark is that of a
+part, with the rows so far behind it.
 """
 
 from __future__ import annotations
@@ -28,19 +29,24 @@ if TYPE_CHECKING:
     from batchkit.frames.schemas import Schema
 
 
+_ROWS = 3
+
+
 class SpoolWriter:
     """Appends the results of a shard to its part as frames."""
 
-    def __init__(self, path: str, schema: Schema | None, known: Callable[[], Schema | None]) -> None:
+    def __init__(
+        self, path: str, schema: Schema | None, known: Callable[[], Schema | None], *, mode: int = files.SHARED
+    ) -> None:
         """Write to the part at `path`.
 
         schema: fixed in advance, or `None`; known: tells what the output holds before this part.
         """
-        self._part = Part(path)
+        self._part = Part(path, mode=mode)
         self._fitting = Fitting(schema)
         self._encoder = arrow.Encoder()
         self._known = known
-        self.mark = self._part.mark
+        self._rows = 0
 
     def intact(self, marks: Sequence[list[int]]) -> int:
         """Return the index of the last mark that the part covers."""
@@ -49,7 +55,11 @@ class SpoolWriter:
     def open(self, mark: list[int] | None) -> None:
         """Cut the part to the mark, and learn the schema from what stands before it."""
         self._part.open(mark)
-        schema = last_schema(self._part.path, mark[0] if mark else 0) or self._known()
+        length = mark[0] if mark else 0
+        self._rows = rows_at(mark)
+        if length and not self._rows:
+            self._rows = sum(rows for _, rows in extents(self._part.path, length))
+        schema = last_schema(self._part.path, length) or self._known()
         if schema is not None:
             self._fitting.learn(schema)
 
@@ -60,6 +70,15 @@ class SpoolWriter:
         if table is not None:
             with self._encoder.encoded(table) as data:
                 self._part.append(data)
+            self._rows += table.height
+
+    def mark(self) -> list[int]:
+        """Return what the mark of a part holds, and the rows so far."""
+        return [*self._part.mark(), self._rows]
+
+    def place(self) -> int:
+        """Return the rows so far."""
+        return self._rows
 
     def _of_list(self, results: Sequence[Any]) -> Table | None:
         there = [(index, result) for index, result in enumerate(results) if result is not None]
@@ -131,6 +150,11 @@ class SpoolWriter:
         self._part.close()
 
 
+def rows_at(mark: Sequence[int] | None) -> int:
+    """Return the rows up to a mark; 0 also for the marks of older versions, which did not count them."""
+    return mark[_ROWS] if mark and len(mark) > _ROWS else 0
+
+
 def last_schema(path: str, length: int) -> Schema | None:
     """Return the schema of the last of the frames in the first `length` bytes of a part; `None` if there is none."""
     if not length:
@@ -140,11 +164,11 @@ def last_schema(path: str, length: int) -> Schema | None:
         return arrow.schema_of(read(length - arrow.TAIL - size, size))
 
 
-def frames(path: str, length: int) -> Generator[Table]:
-    """Yield the frames in the first `length` bytes of a part."""
+def frames(path: str, length: int) -> Generator[tuple[int, Callable[[], Table]]]:
+    """Yield rows of each of the frames in the first `length` bytes of a part, and what reads it until the next."""
     with _reading(path) as read:
-        for at, size, _ in _extents(read, length):
-            yield arrow.decode(read(at, size))
+        for at, size, rows in _extents(read, length):
+            yield rows, lambda at=at, size=size: arrow.decode(read(at, size))  # type: ignore[misc]
 
 
 def extents(path: str, length: int) -> list[tuple[int, int]]:

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batchkit.writers.base import Round
+
 
 class OutputClosed(Exception):  # no error: whoever read the results has enough of them
     """Nobody reads standard output any more (`| head`)."""
@@ -23,7 +25,13 @@ class OutputClosed(Exception):  # no error: whoever read the results has enough 
 class StdoutOutput(MemoryOutput):
     """Standard output: there is nothing to own and nothing to publish."""
 
-    def writer(self, shard: int, *, frozen: int) -> StdoutWriter:  # type: ignore[override]  # noqa: ARG002
+    def writer(  # type: ignore[override]
+        self,
+        shard: int,  # noqa: ARG002  # the seam's
+        *,
+        frozen: int,  # noqa: ARG002
+        rounds: Sequence[Round] = (),  # noqa: ARG002
+    ) -> StdoutWriter:
         """Return a writer to the process's standard output."""
         return StdoutWriter()
 
@@ -60,6 +68,9 @@ class StdoutWriter:
 
     def mark(self) -> None:
         """Return nothing: there is nothing to cut back to."""
+
+    def place(self) -> None:
+        """Return nothing: what was printed stays as it is."""
 
     def sync(self) -> None:
         """Do nothing: a pipe cannot be synced."""
