@@ -32,6 +32,7 @@ _HOMES = {
     "SourceError": "errors",
     "StorageError": "errors",
     "UsageError": "errors",
+    "WorkerDied": "errors",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # a list of the keys above
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         SourceError as SourceError,
         StorageError as StorageError,
         UsageError as UsageError,
+        WorkerDied as WorkerDied,
     )
     from batchkit.result import Result as Result
     from batchkit.sources import csv as csv, lines as lines, ndjson as ndjson, parquet as parquet

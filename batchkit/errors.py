@@ -4,6 +4,7 @@
     ├── UsageError              exit 2   an argument is wrong; also a ValueError
     ├── SourceError             exit 1   the input cannot be read
     ├── ItemError               exit 1   the function failed on an item, or its result cannot be stored
+    ├── WorkerDied              exit 1   the worker process died during the call
     ├── StorageError            exit 1   the disk refused to open, write, sync or rename
     ├── DamageError             exit 1   what batchkit stored earlier is unreadable or gone
     ├── JobLocked               exit 4   another run holds the job
@@ -47,6 +48,10 @@ class ItemError(BatchkitError):
         super().__init__(message)
         self.item = item
         self.position = position
+
+
+class WorkerDied(BatchkitError):
+    """The process that called the function died during the call: killed, crashed, out of memory, or left."""
 
 
 class StorageError(BatchkitError):
