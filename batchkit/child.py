@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.machinery import SourceFileLoader
+import weakref
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from typing import Any
 
 from batchkit import wire
@@ -88,6 +89,7 @@ class Child:
             os.close(read)
         self._poll = select.poll()
         self._poll.register(ours, select.POLLIN)
+        _children.add(self)
 
     def make(self, function: bytes) -> bool:
         """Make the pickled function there; return whether it is a generator function.
@@ -195,6 +197,18 @@ class Child:
         self._lifeline.close()
 
 
+_children: weakref.WeakSet[Child] = weakref.WeakSet()
+
+
+def _leave_them() -> None:
+    """Let go of all children in a process that the parent forked: living on, it would keep them alive."""
+    for child in list(_children):
+        child._let_go()  # noqa: SLF001  # of this module
+
+
+os.register_at_fork(after_in_child=_leave_them)
+
+
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -213,10 +227,12 @@ def _imports() -> dict[str, Any]:
     """Return what the child needs to import what the parent did."""
     files = {}
     for name, module in list(sys.modules.items()):
+        if "." in name or name in sys.stdlib_module_names:
+            continue
         spec = getattr(module, "__spec__", None)
         # What `loading` took from a file has a name that may mean another module on `sys.path`, or none.
-        if spec is None or spec.name != name or "." in name or name in sys.stdlib_module_names:
+        if not isinstance(spec, ModuleSpec) or spec.name != name:
             continue
-        if isinstance(spec.loader, SourceFileLoader) and not hasattr(module, "__path__") and spec.origin:
+        if isinstance(spec.loader, SourceFileLoader) and spec.submodule_search_locations is None and spec.origin:
             files[name] = os.path.abspath(spec.origin)
     return {"path": sys.path, "files": files, "pythonpath": os.environ.get("PYTHONPATH")}

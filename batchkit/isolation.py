@@ -72,8 +72,9 @@ class IsolatedCaller:
         self._forget()
         self._function = b""
         if function is not None:
-            self._function = _pickled(function, {"batched": batched, "batch_format": batch_format, "timeout": timeout})
+            packed = _pickled(function, {"batched": batched, "batch_format": batch_format, "timeout": timeout})
             self._cut = Cut()
+            self._function = packed
             try:
                 self._living()
             except BaseException:

@@ -10,6 +10,7 @@ please), SPLIT (send the items one by one: together they cannot be read) and CLO
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import struct
 import traceback
@@ -27,6 +28,7 @@ READY, BEGIN, RESULT, VALUES, BATCH, FAILED, RAISED, DONE, ASK, SPLIT, CLOSED = 
 
 _HEAD = struct.Struct("<BQ")
 _CHUNK = 1 << 16
+_HERE = os.path.dirname(__file__)
 _TRACEBACK = 8000
 """Bytes of a traceback that are kept, of its end."""
 
@@ -188,13 +190,10 @@ def stand_in(module: str, name: str, text: str) -> Exception:
 def _trace(error: BaseException) -> str:
     """Return the traceback from the function on: how batchkit came to call it helps nobody."""
     begin: TracebackType | None = error.__traceback__
-    while begin is not None and begin.tb_frame.f_globals.get("__name__", "") in _OURS:
+    while begin is not None and os.path.dirname(begin.tb_frame.f_code.co_filename) == _HERE:
         begin = begin.tb_next
     try:
         lines = traceback.format_exception(type(error), error, begin or error.__traceback__)
     except Exception:  # noqa: BLE001  # a broken __str__ of it, or of what it came from
         return ""
     return "".join(lines).encode(errors="replace")[-_TRACEBACK:].decode(errors="ignore")
-
-
-_OURS = {"batchkit.calling", "batchkit.worker", "batchkit.wire", "__main__"}

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from batchkit import wire
 from batchkit.budget import STOP_SIGNALS
 from batchkit.calling import Caller, Identity
-from batchkit.errors import BatchkitError
+from batchkit.errors import BatchkitError, UsageError
 from batchkit.model import Batch
 
 TYPE_CHECKING = False
@@ -65,7 +65,8 @@ class _Worker:
         """Talk with the parent; `cut` is shared with it and holds the number of the newest stretch to be cut."""
         self._talk = talk
         self._cut = cut
-        self._asking = threading.Lock()  # a function's own threads may ask with its context
+        self._mouth = threading.Lock()  # a function's own threads may ask while this one sends results
+        self._calling = False  # whether the parent is listening
         self._batch: _Stretch | None = None
         self._seq = 0
 
@@ -86,10 +87,10 @@ class _Worker:
             if not isinstance(error, BatchkitError):
                 trouble = BatchkitError(f"the worker process cannot load the function: {type(error).__name__}: {error}")
                 error = trouble.with_traceback(error.__traceback__)
-            self._talk.send(wire.FAILED, wire.packed_error(error))
+            self._say(wire.FAILED, wire.packed_error(error))
             return None
         generates = caller.stretch(_Stretch([], self._ask), 0, 0, 0).sizes is not None
-        self._talk.send(wire.READY, bytes([generates]))
+        self._say(wire.READY, bytes([generates]))
         return caller
 
     def serve(self, caller: Caller) -> None:
@@ -104,10 +105,7 @@ class _Worker:
             if kind == wire.STRETCH:
                 self._take(caller, payload)
             elif kind == wire.GO:
-                try:
-                    self._go(caller, *pickle.loads(payload))  # noqa: S301  # as above
-                except BaseException as error:  # noqa: BLE001  # KeyboardInterrupt and the like are the run's, not ours
-                    self._talk.send(wire.RAISED, wire.packed_error(error))
+                self._go(caller, *pickle.loads(payload))  # noqa: S301  # as above
 
     def _take(self, caller: Caller, payload: bytearray) -> None:
         """Take a stretch in; where that fails, GO tells."""
@@ -121,55 +119,79 @@ class _Worker:
         self._batch = _Stretch(items, self._ask)
 
     def _go(self, caller: Caller, number: int, first: int, single: bool) -> None:  # noqa: FBT001  # from a message
-        talk, cut, seq, batch = self._talk, self._cut, self._seq, self._batch
+        """Call the function on the items from `first` on, or that one; the last message ends it."""
+        batch = self._batch
         assert batch is not None, "the parent sends items before it wants them done"
+        if isinstance(batch.items, Exception):
+            self._say(wire.SPLIT)
+            return
+        self._calling = True
+        self._say(wire.BEGIN)
+        try:
+            if caller.batched:
+                error = self._call_batch(caller, batch)
+            else:
+                stop = first + 1 if single else len(batch.items)
+                error = self._call_each(caller, batch, range(first, stop), 0 if single else number)
+            last = (wire.DONE, b"") if error is None else (wire.FAILED, wire.packed_error(error))
+        except BaseException as raised:  # noqa: BLE001  # KeyboardInterrupt and the like are the run's, not the item's
+            last = (wire.RAISED, wire.packed_error(raised))
+        with self._mouth:  # nobody is waiting for an answer any more
+            self._calling = False
+        self._say(*last)
+
+    def _call_each(self, caller: Caller, batch: _Stretch, places: range, number: int) -> BaseException | None:
+        """Send each item's results; return what the first to fail raised."""
         items: Any = batch.items
-        if isinstance(items, Exception):
-            talk.send(wire.SPLIT, wire.packed_error(items))
-            return
-        talk.send(wire.BEGIN)
-        if caller.batched:
-            self._call_batch(caller, batch)
-            return
-        for index in range(first, first + 1 if single else len(items)):
-            if cut[0] == number and not single:
+        cut, seq = self._cut, self._seq
+        for index in places:
+            if cut[0] == number and number:
                 break
             try:
                 if type(items[index]) is wire.Sealed:
                     items[index] = items[index].open()
                 outcome = caller.stretch(batch, seq, index, index + 1)
-                if outcome.error is None:
-                    if outcome.sizes is None:
-                        talk.send(wire.RESULT, wire.packed(outcome.results[0]))
-                    else:
-                        talk.send(wire.VALUES, wire.packed(outcome.results))
-                    continue
-                error = outcome.error
-            except TypeError as unsent:  # an item or a result that cannot be pickled
-                error = unsent
-            talk.send(wire.FAILED, wire.packed_error(error))
-            return
-        talk.send(wire.DONE)
+                if outcome.error is not None:
+                    return outcome.error
+                if outcome.sizes is None:
+                    kind, payload = wire.RESULT, wire.packed(outcome.results[0])
+                else:
+                    kind, payload = wire.VALUES, wire.packed(outcome.results)
+            except TypeError as error:  # an item or a result that cannot be pickled
+                return error
+            self._say(kind, payload)
+        return None
 
-    def _call_batch(self, caller: Caller, batch: _Stretch) -> None:
+    def _call_batch(self, caller: Caller, batch: _Stretch) -> BaseException | None:
         try:
             if type(batch.items[0]) is wire.Sealed:
                 batch.items = [item.open() for item in batch.items]
             outcome = caller.stretch(batch, self._seq, 0, len(batch.items))
-            if outcome.error is None:
-                self._talk.send(wire.BATCH, wire.packed((outcome.results, outcome.one_each)))
-                self._talk.send(wire.DONE)
-                return
-            error = outcome.error
-        except TypeError as unsent:
-            error = unsent
-        self._talk.send(wire.FAILED, wire.packed_error(error))
+            if outcome.error is not None:
+                return outcome.error
+            payload = wire.packed((outcome.results, outcome.one_each))
+        except TypeError as error:  # as above
+            return error
+        self._say(wire.BATCH, payload)
+        return None
 
     def _ask(self, index: int) -> Cursor:
         """Ask the parent, who is listening while the function runs, for an item's coordinate."""
-        with self._asking:
-            self._talk.send(wire.ASK, pickle.dumps(index))
+        with self._mouth:
+            if not self._calling:
+                raise UsageError("current_batch() was asked after its call had ended")
+            try:
+                self._talk.send(wire.ASK, pickle.dumps(index))
+            except OSError as error:
+                raise UsageError("current_batch() does not reach into a process that the function forked") from error
             return pickle.loads(self._expect(wire.PLACE))  # noqa: S301  # as above
+
+    def _say(self, kind: int, payload: bytes = b"") -> None:
+        try:
+            with self._mouth:
+                self._talk.send(kind, payload)
+        except OSError:  # the parent is gone
+            _die()
 
     def _expect(self, kind: int) -> bytearray:
         message = self._talk.receive()

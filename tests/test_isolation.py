@@ -516,6 +516,25 @@ class TestErrors:
             assert isinstance(caller.again().error, KeyError)
             assert caller.go_on().results == outcome.results
 
+    def test_a_traceback_of_a_scripts_function_begins_with_it(self) -> None:
+        """Wherever the function is defined, what is left out is batchkit's own."""
+        script = """
+            from batchkit.calling import Identity
+            from batchkit.isolation import IsolatedCaller
+            from batchkit.readers.base import IndexBatch
+
+            def function(item):
+                return 1 / item
+
+            caller = IsolatedCaller(function, batched=False, identity=Identity("", "", 0))
+            print(caller(IndexBatch([0], 0), 1).error.__batchkit_traceback__)
+            caller.close()
+        """
+        Path("script.py").write_text(textwrap.dedent(script))
+        done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=True)
+        assert done.stdout.count("File ") == 1
+        assert "in function\n    return 1 / item\n" in done.stdout
+
     def test_a_long_traceback_keeps_its_end(self) -> None:
         """8 KB of it."""
 
@@ -820,6 +839,50 @@ class TestCurrentBatch:
         with isolated(function) as caller:
             assert caller(numbers(2), 1).results == [["uuid:0"] * 20, ["uuid:1"] * 20]
 
+    def test_a_thread_that_outlives_its_call_gets_no_answer(self) -> None:
+        """It is told so, and does not get between the worker and its parent; so is a process that was forked."""
+        import contextvars  # noqa: PLC0415
+
+        def function(item: int) -> str:
+            now = batchkit.current_batch()
+            if item == 0:
+                event = threading.Event()
+
+                def ask() -> None:
+                    event.wait()
+                    try:
+                        Path("told").write_text(now.key)
+                    except UsageError as error:
+                        Path("told").write_text(str(error))
+
+                thread = threading.Thread(target=contextvars.copy_context().run, args=(ask,))
+                thread.start()
+                function.left = (event, thread)  # type: ignore[attr-defined]
+            elif item == 1:
+                pid = os.fork()
+                if not pid:
+                    try:
+                        now.key  # noqa: B018
+                    except UsageError as error:
+                        Path("forked").write_text(str(error))
+                    os._exit(0)
+                os.waitpid(pid, 0)
+            return now.key
+
+        class Late:
+            def __call__(self, item: int) -> str:
+                return function(item)
+
+            def close(self) -> None:
+                event, thread = function.left  # type: ignore[attr-defined]
+                event.set()
+                thread.join()
+
+        with isolated(Late) as caller:
+            assert caller(numbers(3), 1).results == ["uuid:0", "uuid:1", "uuid:2"]
+        assert Path("told").read_text() == "current_batch() was asked after its call had ended"
+        assert Path("forked").read_text() == "current_batch() does not reach into a process that the function forked"
+
 
 def table(count: int = 4) -> pl.DataFrame:
     """Return rows."""
@@ -999,6 +1062,29 @@ class TestOrphans:
             parent.kill()
         for pid in pids:
             until(lambda pid=pid: gone(pid))  # type: ignore[misc]
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # polars has threads here
+    def test_a_process_that_the_parent_forked_keeps_no_child_alive(self) -> None:
+        """It inherits what the parent holds open, and lets go of it; the parent's caller works on."""
+        with isolated(lambda item: os._exit(1) if item else os.getpid()) as caller:
+            reading, writing = os.pipe()
+            fork = os.fork()
+            if not fork:
+                try:
+                    os.close(writing)
+                    os.read(reading, 1)
+                    caller.close()
+                finally:
+                    os._exit(0)
+            os.close(reading)
+            (pid,) = caller(numbers(1), 1).results
+            child = caller._child
+            assert child is not None
+            child._lifeline.close()
+            until(lambda: gone(pid))
+            os.close(writing)
+            os.waitpid(fork, 0)
+            assert caller(numbers(1), 1).error is None
 
     def test_a_caller_that_nobody_closes_leaves_no_child(self) -> None:
         """The parent ends, and so does it."""
