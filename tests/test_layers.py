@@ -101,6 +101,10 @@ ALLOWED: dict[str, set[str]] = {
     # rules: words and earlier rules
     "budget": WORDS,
     "calling": {*WORDS, "budget", "frames.rows"},
+    "wire": WORDS,
+    "worker": {*WORDS, "budget", "calling", "wire"},
+    "child": {*WORDS, "wire"},
+    "isolation": {*WORDS, "calling", "child", "wire"},
     "loading": WORDS,
     # state: words, journal, the two seams
     "locks": WORDS,
@@ -144,6 +148,7 @@ HOMES: dict[str, str] = {
     "backports": "compression",
     "compression": "compression",
     "polars": "frames",
+    "cloudpickle": "wire",
 }
 """Third-party package → its one home; `compression` is Python's own from 3.14 on."""
 

@@ -62,6 +62,10 @@ class Rows(Sequence[Any]):
         """The rows as a pyarrow.Table, a slice of the block's. Raises `UsageError` where pyarrow is missing."""
         return self._block.arrow.slice(self._at, self._height)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle these rows, and not the whole block."""
+        return whole, (self.frame,)
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return self._height
