@@ -378,7 +378,7 @@ class Job:
             "retries": retries,
             "isolate": isolate,
         }
-        chosen = {name: known.get(name) if value is None else value for name, value in given.items()}
+        chosen: dict[str, Any] = {name: known.get(name) if value is None else value for name, value in given.items()}
         _check_numbers(batch_size=(chosen["batch_size"], 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
         _check_batch_format(chosen["batch_format"], batched=batched)
         _check_choice("progress", progress, MODES)

@@ -12,7 +12,7 @@ from batchkit.failure_file import failure_of
 from batchkit.readers.round import RoundReader
 from batchkit.result import Retried, reason_for_people
 from batchkit.resume import OpenJob, Outputs, Wishes, failure_file, found, reopen
-from batchkit.rounds import RoundState, begin, items_of, merged_by, part_of, rounds_of, schema_for, still_failed
+from batchkit.rounds import RoundState, begin, items_of, not_merged, part_of, rounds_of, schema_for, still_failed
 from batchkit.run import Work, as_job, publish, sayer
 
 TYPE_CHECKING = False
@@ -106,8 +106,7 @@ def _run_round(job: JobDirectory, opened: OpenJob, output: FileOutput, rounds: l
     else:
         directory = begin(job, still_failed(job, _points(opened), rounds))
     uuid, part = opened.manifest.job, part_of(directory)
-    published = job.publish_log(uuid).done()
-    unmerged = merged_by(rounds)[published.get("rounds", 0) if published else 0 :]
+    unmerged = not_merged(rounds, job.publish_log(uuid))
     work = Work(
         reader=RoundReader(items_of(directory), schema=schema_for(job, _points(opened)), batched=again.batched),
         destination=RoundDestination(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from batchkit.job import Manifest
     from batchkit.model import Checkpoint
+    from batchkit.writers.base import PublishLog
 
 _KEPT = ("shard", "number", "at", "where", "place", "item", "attempts", "unreadable")
 """What of a failure a round needs to know."""
@@ -112,6 +113,12 @@ def merged_by(rounds: Sequence[RoundState]) -> list[Round]:
             point = state.points[0]
             brought.append(Round(part_of(state.directory), None if point is None else point.mark, inserts))
     return brought
+
+
+def not_merged(rounds: Sequence[RoundState], log: PublishLog) -> list[Round]:
+    """Return what ended rounds bring that the published output does not have yet."""
+    published = log.done() or {}
+    return merged_by(rounds)[published.get("rounds", 0) :]
 
 
 def still_failed(

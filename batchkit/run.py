@@ -23,7 +23,7 @@ from batchkit.processor import Processor
 from batchkit.progress import Progress
 from batchkit.result import Result, reason_for_people
 from batchkit.resume import Outputs, ShardState, failure_file, open_job, reopen
-from batchkit.rounds import merged_by, rounds_of, still_failed
+from batchkit.rounds import merged_by, not_merged, rounds_of, still_failed
 from batchkit.tally import Tally
 from batchkit.writers.memory import MemoryOutput
 from batchkit.writers.stdout import OutputClosed
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from batchkit.readers.base import Reader
     from batchkit.resume import OpenJob, Wishes
     from batchkit.rounds import RoundState
-    from batchkit.writers.base import Output, Writer
+    from batchkit.writers.base import Output, Round, Writer
 
 
 class Work(NamedTuple):
@@ -154,7 +154,7 @@ def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result
     run = _Run(work, job.name, number, tally)
     with closing(run):
         run.judge(final=all(shard.ended for shard in shards))
-        completed = run.work_on(job, opened)
+        completed = run.work_on(job, opened, not_merged(rounds, job.publish_log(opened.manifest.job)))
         run.judge(final=completed)
         completed = completed and publish(job, opened, tally.points, rounds, work.budget)
     failures = lambda: map(failure_of, still_failed(job, tally.points, rounds))  # noqa: E731  # as above
@@ -274,20 +274,28 @@ class _Run:
         tally = self._tally
         self._work.limit.check(self._name, tally.handled, tally.failed, final=final)
 
-    def work_on(self, job: JobDirectory, opened: OpenJob) -> bool:
-        """Work through the unfinished shards in order; return whether all are at their end."""
+    def work_on(self, job: JobDirectory, opened: OpenJob, rounds: Sequence[Round]) -> bool:
+        """Work through the unfinished shards in order; return whether all are at their end.
+
+        rounds: those whose results are not in the published output yet.
+        """
         left = [shard for shard in opened.shards if not shard.ended]
         if not left:
             return True
         with closing(self.caller(opened.manifest.job)) as caller:
-            return all(self._work_on_shard(job, opened, shard, caller) for shard in left)
+            return all(self._work_on_shard(job, opened, rounds, shard, caller) for shard in left)
 
     def _work_on_shard(
-        self, job: JobDirectory, opened: OpenJob, shard: ShardState, caller: Caller | IsolatedCaller
+        self,
+        job: JobDirectory,
+        opened: OpenJob,
+        rounds: Sequence[Round],
+        shard: ShardState,
+        caller: Caller | IsolatedCaller,
     ) -> bool:
         with ExitStack() as stack:
             stack.enter_context(job.shard_locked(shard.number))
-            writer = opened.output.writer(shard.number, frozen=opened.frozen)
+            writer = opened.output.writer(shard.number, frozen=opened.frozen, rounds=rounds)
             stack.callback(writer.close)
             kept = failure_file(job, shard.number, opened.manifest.job)
             stack.callback(kept.close)

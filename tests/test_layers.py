@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(batchkit.__file__).parent
 
-WORDS = {"errors", "model", "files", "fingerprint"}
+WORDS = {"errors", "model", "files", "fingerprint", "tagged"}
 BASES = {"readers.base", "writers.base"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"errors"},
     "files": {"errors", "model"},
     "fingerprint": {"errors", "model", "files"},
+    "tagged": set(),
     # drivers: words
     "compression": {"errors"},
     "frames": set(),
@@ -53,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "readers.lines": {*WORDS, "readers.base", "readers.listing", "readers.paths", "readers.splitting"},
     "readers.ndjson": {*WORDS, "readers.lines", "readers.splitting"},
+    "readers.round": {*WORDS, "frames.arrow", "frames.rows", "readers.ndjson"},
     "readers.records": {*WORDS, "frames.rows"},
     "readers.quoting": {*WORDS, "readers.blocks", "readers.records", "readers.splitting"},
     "readers.delimited": {*WORDS, "readers.blocks", "readers.lines", "readers.quoting", "readers.splitting"},
@@ -91,52 +93,67 @@ ALLOWED: dict[str, set[str]] = {
     "writers.output": {*WORDS, "writers.base", "writers.merging", "writers.parts"},
     "writers.directory": {*WORDS, "writers.base", "writers.merging", "writers.output"},
     "writers.kinds": {
-        *WORDS, "frames.schemas", "writers.base", "writers.compressed", "writers.directory", "writers.formats",
+        *WORDS, "frames.arrow", "frames.rows", "frames.schemas", "writers.base", "writers.compressed", "writers.directory", "writers.formats",
         "writers.lines", "writers.output", "writers.parquet", "writers.rows",
     },
     "writers.memory": {*WORDS, "writers.base", "writers.values"},
+    "writers.round": {*WORDS, "writers.base", "writers.memory"},
     "writers.custom": {*WORDS, "writers.base", "writers.memory", "writers.values"},
     "writers.stdout": {*WORDS, "writers.base", "writers.formats", "writers.memory", "writers.values"},
     "journal": WORDS,
     # rules: words and earlier rules
     "budget": WORDS,
-    "calling": {*WORDS, "budget", "frames.rows"},
+    "awaiting": set(),
+    "calling": {*WORDS, "awaiting", "budget", "frames.rows"},
     "wire": WORDS,
     "worker": {*WORDS, "budget", "calling", "wire"},
     "child": {*WORDS, "wire"},
     "isolation": {*WORDS, "calling", "child", "wire"},
+    "failures": {*WORDS, "budget", "calling", "isolation"},
     "loading": WORDS,
     # state: words, journal, the two seams
     "locks": WORDS,
     "job": {*WORDS, *BASES, "journal", "locks"},
-    "resume": {*WORDS, *BASES, "journal", "job"},
+    "failure_file": {*WORDS, "writers.part"},
+    "resume": {*WORDS, *BASES, "failure_file", "journal", "job"},
+    "rounds": {*WORDS, *BASES, "failure_file", "job"},
     # engine: words, rules, journal, the two seams; none of the other edges
     "syncing": set(),
     "tally": {*WORDS, *BASES},
-    "processor": {*WORDS, *BASES, "budget", "calling", "journal", "syncing"},
+    "handling": {*WORDS, *BASES, "failure_file", "failures", "frames.arrow"},
+    "processor": {
+        *WORDS, *BASES, "budget", "calling", "failure_file", "handling", "isolation", "journal", "syncing",
+    },
     # faces: everything below, in this order
     "progress": WORDS,
     "result": {*WORDS, "progress"},
     "run": {
-        *WORDS, *BASES, "journal", "budget", "calling", "job", "resume", "tally", "processor", "progress", "result",
-        "destination", "writers.memory", "writers.stdout",
+        *WORDS, *BASES, "journal", "budget", "calling", "failure_file", "failures", "handling", "isolation", "job",
+        "resume", "rounds", "tally", "processor", "progress", "result", "destination", "writers.memory",
+        "writers.stdout",
     },
     "destination": {
-        *WORDS, *BASES, "job", "resume", "writers.custom", "writers.kinds", "writers.output", "writers.stdout",
+        *WORDS, *BASES, "job", "resume", "rounds", "writers.custom", "writers.kinds", "writers.output",
+        "writers.round", "writers.stdout",
+    },
+    "retrying": {
+        *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "readers.round", "result",
+        "resume", "rounds", "run", "writers.output",
     },
     "sources": {
         *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",
         "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",
     },
     "api": {
-        *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "job", "resume",
-        "progress", "result", "run", "sources",
+        *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "failures", "job",
+        "loading", "resume", "progress", "result", "retrying", "rounds", "run", "sources",
     },
-    "cli.options": set(),
+    "cli.options": {"result"},
     "cli": {*WORDS, "", "cli.options"},
-    "cli.process": {*WORDS, "api", "loading", "result", "sources", "cli.options"},
+    "cli.process": {*WORDS, "api", "loading", "sources", "cli.options"},
+    "cli.failures": {*WORDS, "api", "loading", "cli.options"},
     "cli.jobs": {*WORDS, "api", "budget", "job", "cli.options"},
-    "": {"api", "calling", "errors", "result", "sources"},
+    "": {"api", "calling", "errors", "model", "result", "sources"},
     "__main__": {"cli"},
 }  # fmt: skip
 """Module → what it may import of batchkit; `""` is the package itself."""
@@ -149,6 +166,7 @@ HOMES: dict[str, str] = {
     "compression": "compression",
     "polars": "frames",
     "cloudpickle": "wire",
+    "tenacity": "failures",
 }
 """Third-party package → its one home; `compression` is Python's own from 3.14 on."""
 

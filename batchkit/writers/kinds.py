@@ -50,6 +50,26 @@ def schema_names(schema: Mapping[str, Any] | str | None) -> dict[str, str] | Non
     return names(parse(schema))
 
 
+def schema_text(schema: Mapping[str, Any] | str | None) -> str | None:
+    """Return a schema as text that `schema_of_text` makes the same types of. Raises `UsageError`."""
+    if schema is None:
+        return None
+    from batchkit.frames.arrow import schema_text as text_of  # noqa: PLC0415  # as above
+    from batchkit.frames.rows import frame_of_schema  # noqa: PLC0415
+    from batchkit.frames.schemas import parse  # noqa: PLC0415
+
+    return text_of(frame_of_schema(parse(schema)))
+
+
+def schema_of_text(text: str | None) -> dict[str, Any] | None:
+    """Return the schema that `schema_text` was given: column → type."""
+    if text is None:
+        return None
+    from batchkit.frames.arrow import frame_like  # noqa: PLC0415  # as above
+
+    return dict(frame_like(text, []).schema)
+
+
 def suffix_for(path: str, output_format: str | None) -> str:
     """Return the suffix of what is written at a path, or in it if it ends with "/". Raises `UsageError`."""
     directory = path.endswith("/")

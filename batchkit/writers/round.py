@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from batchkit.writers.base import PublishLog, Writer
+    from batchkit.writers.base import PublishLog, Round, Writer
 
 
 class RoundOutput(MemoryOutput):
@@ -28,14 +28,22 @@ class RoundOutput(MemoryOutput):
         del shards, afresh
         files.AppendFile(self._path).close()
 
-    def writer(self, shard: int, *, frozen: int) -> Writer:  # type: ignore[override]
+    def writer(self, shard: int, *, frozen: int, rounds: Sequence[Round] = ()) -> Writer:  # type: ignore[override]
         """Return the writer of the file."""
-        del shard, frozen
+        del shard, frozen, rounds
         return self._writer()
 
-    def publish(self, marks: Sequence[Any], log: PublishLog, keep_going: Callable[[], bool], **_: Any) -> bool:
+    def publish(
+        self,
+        marks: Sequence[Any],
+        log: PublishLog,
+        keep_going: Callable[[], bool],
+        *,
+        replace: bool,
+        rounds: Sequence[Round] = (),
+    ) -> bool:
         """Note that everything is stored."""
-        del keep_going
+        del keep_going, replace, rounds
         done = log.done()
         if done is None or done["shards"] != len(marks):
             log.write({"state": "done", "shards": len(marks), "files": []})
