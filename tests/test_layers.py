@@ -97,7 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     "calling": {*WORDS, "budget", "frames.rows"},
     "wire": WORDS,
     "worker": {*WORDS, "budget", "calling", "wire"},
-    "child": {*WORDS, "wire"},
+    "child": {*WORDS, "calling", "wire"},
     "isolation": {*WORDS, "calling", "child", "wire"},
     "loading": WORDS,
     # state: words, journal, the two seams
