@@ -18,7 +18,12 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from typing import Any
 
 from batchkit import wire
-from batchkit.errors import BatchkitError, WorkerDied
+from batchkit.calling import name_of
+from batchkit.errors import BatchkitError, UsageError, WorkerDied
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _GRACE = 5.0
 """Seconds that a child has for ending by itself."""
@@ -236,3 +241,16 @@ def _imports() -> dict[str, Any]:
         if isinstance(spec.loader, SourceFileLoader) and spec.submodule_search_locations is None and spec.origin:
             files[name] = os.path.abspath(spec.origin)
     return {"path": sys.path, "files": files, "pythonpath": os.environ.get("PYTHONPATH")}
+
+
+def pickled(function: Callable[..., Any], options: dict[str, Any]) -> bytes:
+    """Pickle a function and how to call it, for `Child.make`. Raises `UsageError`."""
+    try:
+        return wire.packed_by_value((function, options))
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"the function {name_of(function)} cannot be sent to a worker process: {type(error).__name__}: {error}; "
+            "let it make what is in the way itself, or give a class that does so in __init__"
+        ) from error

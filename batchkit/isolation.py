@@ -12,9 +12,9 @@ import time
 from typing import Any, NamedTuple
 
 from batchkit import wire
-from batchkit.calling import check, is_async, name_of
-from batchkit.child import Child, Cut, Late
-from batchkit.errors import UsageError, WorkerDied
+from batchkit.calling import check, is_async
+from batchkit.child import Child, Cut, Late, pickled
+from batchkit.errors import WorkerDied
 from batchkit.model import Outcome
 
 TYPE_CHECKING = False
@@ -72,7 +72,7 @@ class IsolatedCaller:
         self._forget()
         self._function = b""
         if function is not None:
-            packed = _pickled(function, {"batched": batched, "batch_format": batch_format, "timeout": timeout})
+            packed = pickled(function, {"batched": batched, "batch_format": batch_format, "timeout": timeout})
             self._cut = Cut()
             self._function = packed
             try:
@@ -154,7 +154,9 @@ class IsolatedCaller:
         answers = _Answers([] if self._generates else None)
         order = _Order(first, single)
         try:
-            error = self._listen(self._told(order), order, answers)
+            child = self._living()
+            self._tell(child, order)
+            error = self._listen(child, order, answers)
         except BaseException:
             self._kill()
             raise
@@ -184,15 +186,13 @@ class IsolatedCaller:
         if child is not None:
             child.kill()
 
-    def _told(self, order: _Order, *, apart: bool = False) -> Child:
-        """Return the child, which has been told to go; that it died meanwhile is found out by listening."""
-        child = self._living()
+    def _tell(self, child: Child, order: _Order, *, apart: bool = False) -> None:
+        """Tell the child to go, and send it the items if it has none; that it has died is found out by listening."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if self._base is None or apart:
                 self._base = order.first
                 child.talk.send(wire.STRETCH, self._packed(self._items[order.first :], apart=apart))
             child.talk.send(wire.GO, pickle.dumps((self._number, order.first - self._base, order.single)))
-        return child
 
     def _packed(self, items: Any, *, apart: bool) -> bytes:
         """Return items as they are sent: each for itself where together they cannot be pickled, or not be read."""
@@ -251,7 +251,7 @@ class IsolatedCaller:
         if kind == wire.RAISED:
             raise wire.unpacked_error(payload)
         if kind == wire.SPLIT:
-            self._told(order, apart=True)
+            self._tell(child, order, apart=True)
             return
         assert kind == wire.ASK, f"a message of kind {kind}"
         assert self.batch is not None, "there is a call"
@@ -294,16 +294,3 @@ class _Answers:
             self.results, self.one_each = got
             self.whole = True
         self.done += 1
-
-
-def _pickled(function: Callable[..., Any], options: dict[str, Any]) -> bytes:
-    """Pickle a function and how to call it. Raises `UsageError`."""
-    try:
-        return wire.packed_by_value((function, options))
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"the function {name_of(function)} cannot be sent to a worker process: {type(error).__name__}: {error}; "
-            "let it make what is in the way itself, or give a class that does so in __init__"
-        ) from error

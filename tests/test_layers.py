@@ -107,7 +107,7 @@ ALLOWED: dict[str, set[str]] = {
     "calling": {*WORDS, "awaiting", "budget", "frames.rows"},
     "wire": WORDS,
     "worker": {*WORDS, "budget", "calling", "wire"},
-    "child": {*WORDS, "wire"},
+    "child": {*WORDS, "calling", "wire"},
     "isolation": {*WORDS, "calling", "child", "wire"},
     "failures": {*WORDS, "budget", "calling", "isolation"},
     "loading": WORDS,
