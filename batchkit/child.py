@@ -41,7 +41,7 @@ class Cut:
     def __init__(self) -> None:
         """Begin with 0."""
         self._file = tempfile.TemporaryFile() if not hasattr(os, "memfd_create") else _memory()  # noqa: SIM115
-        os.ftruncate(self._file.fileno(), 8)
+        self._file.truncate(8)
         self._shared = mmap.mmap(self._file.fileno(), 8)
 
     def fileno(self) -> int:

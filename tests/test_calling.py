@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import sys
 import threading
@@ -17,7 +18,7 @@ from batchkit.loading import load
 from batchkit.readers.base import IndexBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
 HERE = Identity("job", "uuid", 0)
@@ -188,22 +189,45 @@ class TestKindsOfFunctions:
         with pytest.raises(UsageError, match="cannot be called"):
             results([1], function)
 
-    def test_async_functions_are_refused_by_name(self) -> None:
-        """Coroutine functions, async generators and async `__call__` are refused before anything is called."""
+    def test_async_functions_are_awaited(self) -> None:
+        """Coroutine functions, async generators and async `__call__`, in an event loop that lives as long as the run."""
+        loops = set()
 
         async def fetch(item: int) -> int:
-            return item
+            loops.add(asyncio.get_running_loop())
+            await asyncio.sleep(0)
+            return item * 10
 
-        async def stream(item: int) -> Any:
-            yield item
+        async def stream(item: int) -> AsyncIterator[int]:
+            for value in range(item):
+                yield value
 
         class Fetcher:
-            async def __call__(self, item: int) -> int:
-                return item
+            async def __call__(self, _item: int) -> str:
+                return batchkit.current_batch().key
 
-        for function in (fetch, stream, Fetcher(), Fetcher, functools.partial(fetch)):
-            with pytest.raises(UsageError, match="async function"):
-                results([1], function)
+        assert results([1, 2], fetch) == [10, 20]
+        assert len(loops) == 1
+        assert results([2, 0, 1], stream) == [0, 1, 0]
+        assert [key.rpartition(":")[2] for key in results([5, 6], Fetcher)] == ["0", "1"]
+
+    def test_an_async_call_may_take_its_time_and_no_more(self) -> None:
+        """After the timeout the call is cancelled and fails; the next one is not harmed."""
+        cancelled = []
+
+        async def wait(item: int) -> int:
+            try:
+                await asyncio.sleep(60 if item == 1 else 0)
+            except asyncio.CancelledError:
+                cancelled.append(item)
+                raise
+            return item
+
+        result = batchkit.process(range(3), wait, timeout=0.05, on_error="skip", progress="none")
+        assert list(result.results()) == [0, 2]
+        (failure,) = result.failures()
+        assert (failure.item, failure.error, failure.message) == (1, "TimeoutError", "the call took longer than 0.05 s")
+        assert cancelled == [1]
 
     @pytest.mark.parametrize("function", [5, "text"])
     def test_a_refused_function_leaves_no_job_behind(self, function: Any) -> None:
@@ -336,14 +360,16 @@ class TestBatched:
         assert isinstance(caught.value.__cause__, TypeError)
 
     def test_a_failing_batch_names_the_batch_and_no_item(self) -> None:
-        """`ItemError.item` is `None` where a whole batch failed: nobody knows which item it was."""
+        """Not narrowed, nobody knows which item it was, and `ItemError.item` is `None`; else the first one is named."""
 
         def function(_items: list[int]) -> list[int]:
             raise ValueError("no")
 
         with pytest.raises(ItemError, match=r"a batch of 2 items .*item 0") as caught:
-            results([7, 8], function, batched=True)
+            results([7, 8], function, batched=True, isolate="none")
         assert caught.value.item is None
+        with pytest.raises(ItemError, match="failed on 7 at item 0"):
+            results([7, 8], function, batched=True)
 
     def test_a_result_that_cannot_be_stored_names_its_item_if_there_is_one_each(self) -> None:
         """With one result per item, a bad result is that item's failure and those before it are kept."""
@@ -412,7 +438,7 @@ class TestCurrentBatch:
             return []
 
         with pytest.raises(ItemError):
-            batchkit.process("items.txt", look, batched=True, batch_size=2, job="keys")
+            batchkit.process("items.txt", look, batched=True, batch_size=2, job="keys", isolate="none")
         batchkit.process("items.txt", look, batched=True, batch_size=2, job="keys")
         batchkit.process("items.txt", look, batched=True, batch_size=2, job="keys", restart=True)
         (first, again, last, restarted, _) = seen

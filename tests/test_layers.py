@@ -93,8 +93,8 @@ ALLOWED: dict[str, set[str]] = {
     "writers.output": {*WORDS, "writers.base", "writers.merging", "writers.parts"},
     "writers.directory": {*WORDS, "writers.base", "writers.merging", "writers.output"},
     "writers.kinds": {
-        *WORDS, "frames.arrow", "frames.rows", "frames.schemas", "writers.base", "writers.compressed", "writers.directory", "writers.formats",
-        "writers.lines", "writers.output", "writers.parquet", "writers.rows",
+        *WORDS, "frames.arrow", "frames.rows", "frames.schemas", "writers.base", "writers.compressed",
+        "writers.directory", "writers.formats", "writers.lines", "writers.output", "writers.parquet", "writers.rows",
     },
     "writers.memory": {*WORDS, "writers.base", "writers.values"},
     "writers.round": {*WORDS, "writers.base", "writers.memory"},

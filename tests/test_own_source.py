@@ -88,7 +88,7 @@ def test_the_key_of_a_call_is_the_same_in_the_run_that_repeats_it() -> None:
 
     options: dict[str, Any] = {"batched": True, "job": "job", "output": "out.txt", "batch_size": 2}
     with pytest.raises(batchkit.ItemError):
-        batchkit.process(Pairs(), note, **options)
+        batchkit.process(Pairs(), note, **options, isolate="none")
     batchkit.process(Pairs(), note, **options)
     assert seen[2] == seen[3]
     assert seen[2][0] == [4, 5]
