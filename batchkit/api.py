@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
 from contextlib import suppress
 from typing import Any
 
-from batchkit.budget import Budget, seconds_of, seconds_until, stopping_on_signals
+from batchkit.budget import seconds_of, stopping_on_signals
 from batchkit.calling import check
 from batchkit.destination import STDOUT, Destination, leave_output, stored
 from batchkit.errors import DamageError, UsageError
-from batchkit.failures import Limit, Policy
+from batchkit.failures import Limit
 from batchkit.job import JobDirectory, Status, names
-from batchkit.loading import load, load_errors, names_of, spec_of
-from batchkit.progress import MODES
+from batchkit.loading import load_errors
+from batchkit.options import (
+    budget_of,
+    check_batch_format,
+    check_choice,
+    check_numbers,
+    function_of,
+    options_of,
+    policy_of,
+    timeout_of,
+)
+from batchkit.progress import MODES, sayer
 from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
 from batchkit.retrying import Again, retry
-from batchkit.rounds import rounds_of
-from batchkit.run import Work, as_job, failures_of, in_memory, sayer
+from batchkit.rounds import resolved_by, rounds_of
+from batchkit.run import as_job, failures_of, in_memory
 from batchkit.sources import reader_of
+from batchkit.work import Work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from batchkit.budget import Duration
@@ -117,15 +128,15 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     `UsageError`, `SourceError`, `StorageError`, `JobLocked`, `ChangedError`, `DamageError`.
     """
     begun = time.monotonic()
-    _check_numbers(batch_size=(batch_size, 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
-    _check_choice("progress", progress, MODES)
+    check_numbers(batch_size=(batch_size, 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
+    check_choice("progress", progress, MODES)
     check(function)
-    _check_batch_format(batch_format, batched=batched)
-    _check_choice("on_input_change", on_input_change, ("stop", "restart", "continue"))
+    check_batch_format(batch_format, batched=batched)
+    check_choice("on_input_change", on_input_change, ("stop", "restart", "continue"))
     limit = Limit(max_failures)
-    policy = _policy(on_error, retries, retry_on, retry_wait, retry_max_wait, isolate)
-    seconds = _timeout(timeout, function)
-    budget = _budget(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
+    policy = policy_of(on_error, retries, retry_on, retry_wait, retry_max_wait, isolate)
+    seconds = timeout_of(timeout, function)
+    budget = budget_of(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
     work = Work(
         reader=reader_of(source, input_format=input_format, columns=columns),
         function=function,
@@ -142,7 +153,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         timeout=seconds,
         isolated=isolate_process,
     )
-    work = work._replace(options=_options(work))
+    work = work._replace(options=options_of(work))
     name = work.default_name() if job is None else job
     with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
         if name is None:
@@ -161,93 +172,8 @@ def _destination(output: Any, output_format: str | None, schema: Any) -> Destina
     return Destination(None, own=output)
 
 
-def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UsageError(f"{name} is {value!r}; give {', '.join(choices[:-1])} or {choices[-1]}")
-
-
-def _check_numbers(**given: tuple[int | None, int]) -> None:
-    for name, (value, least) in given.items():
-        if value is not None and value < least:
-            raise UsageError(f"{name} is {value}; give at least {least}")
-
-
-def _check_batch_format(batch_format: str | None, *, batched: bool) -> None:
-    if batch_format is not None:
-        _check_choice("batch_format", batch_format, ("polars", "arrow", "dicts"))
-        if not batched:
-            raise UsageError("batch_format is for batched functions; give batched=True (--batched), or leave it out")
-
-
-def _policy(  # the fields of one value, in order
-    on_error: str, retries: int, retry_on: Any, retry_wait: Any, retry_max_wait: Any, isolate: str
-) -> Policy:
-    _check_choice("on_error", on_error, ("stop", "skip"))
-    _check_choice("isolate", isolate, ("bisect", "none"))
-    _check_numbers(retries=(retries, 0))
-    kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise UsageError(f"retry_on is {retry_on!r}; give a type of exception, or a tuple of such")
-    wait = seconds_of(retry_wait, "retry_wait") or 0.0
-    return Policy(on_error, retries, kinds, wait, seconds_of(retry_max_wait, "retry_max_wait") or 0.0, isolate)
-
-
-def _timeout(timeout: Duration | None, function: Callable[..., Any] | None) -> float | None:
-    seconds = seconds_of(timeout, "timeout")
-    if seconds == 0:
-        raise UsageError("timeout is 0; give the seconds that a call may take, or leave it out")
-    return None if function is None else seconds
-
-
-def _options(work: Work) -> dict[str, Any]:
-    """Return what `retry` is to do as this run did."""
-    policy = work.policy
-    return {
-        "function": spec_of(work.function),
-        "batch_size": work.batch_size,
-        "batch_format": work.batch_format,
-        "retries": policy.retries,
-        "retry_on": names_of(policy.retry_on),
-        "retry_wait": policy.retry_wait,
-        "retry_max_wait": policy.retry_max_wait,
-        "isolate": policy.isolate,
-        "timeout": work.timeout,
-        "isolate_process": work.isolated,
-        **work.destination.options(),
-    }
-
-
-def _budget(  # as above
-    max_time: Any, until: Any, max_items: int | None, max_batches: int | None, batch_seconds: Any, *, batched: bool
-) -> Budget:
-    return Budget(
-        max_time=_earlier(seconds_of(max_time, "max_time"), seconds_until(until, datetime.datetime.now(datetime.UTC))),
-        max_items=max_items,
-        max_batches=max_batches,
-        batch_seconds=seconds_of(batch_seconds, "batch_seconds"),
-        divisible=not batched,
-    )
-
-
-def _function_of(manifest: Manifest) -> Callable[..., Any] | None:
-    """Return the function of a job's last run. Raises `UsageError` if it cannot be found again by a name."""
-    name = manifest.definition["function"]
-    spec = (manifest.options or {}).get("function")
-    if name is not None and spec is None:
-        raise UsageError(
-            f"the function '{name}' of the job '{manifest.name}' cannot be imported by its name; give it: "
-            "Job(...).retry(function), or -f path.py:name"
-        )
-    return None if spec is None else load(spec)
-
-
 def _interrupt(_number: int) -> None:
     raise KeyboardInterrupt
-
-
-def _earlier(first: float | None, second: float | None) -> float | None:
-    known = [seconds for seconds in (first, second) if seconds is not None]
-    return min(known) if known else None
 
 
 def state_directory(given: str | os.PathLike[str] | None) -> str:
@@ -297,7 +223,7 @@ class Job:
             and (done_entry["shards"], done_entry.get("rounds", 0)) == (len(points), ended_rounds)
         )
         ended = bool(points) and all(point is not None and point.end for point in points)
-        again = sum(state.done for state in rounds), sum(state.skipped for state in rounds)
+        again = resolved_by(rounds)
         done = sum(point.done for point in known) + again[0]
         skipped = sum(point.skipped for point in known) + again[1]
         failed = sum(point.failed for point in known) - sum(again)
@@ -370,7 +296,7 @@ class Job:
         known = manifest.options or {}
         batched = bool(manifest.definition["batched"])
         if function is None:
-            function = _function_of(manifest)
+            function = function_of(manifest)
         check(function)
         given: dict[str, Any] = {
             "batch_size": batch_size,
@@ -379,10 +305,10 @@ class Job:
             "isolate": isolate,
         }
         chosen: dict[str, Any] = {name: known.get(name) if value is None else value for name, value in given.items()}
-        _check_numbers(batch_size=(chosen["batch_size"], 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
-        _check_batch_format(chosen["batch_format"], batched=batched)
-        _check_choice("progress", progress, MODES)
-        policy = _policy(
+        check_numbers(batch_size=(chosen["batch_size"], 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
+        check_batch_format(chosen["batch_format"], batched=batched)
+        check_choice("progress", progress, MODES)
+        policy = policy_of(
             "skip",
             chosen["retries"],
             load_errors(known["retry_on"]) if retry_on is None else retry_on,
@@ -390,14 +316,14 @@ class Job:
             known["retry_max_wait"] if retry_max_wait is None else retry_max_wait,
             chosen["isolate"],
         )
-        budget = _budget(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
+        budget = budget_of(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
         again = Again(
             function=function,
             batched=batched,
             batch_size=chosen["batch_size"],
             batch_format=chosen["batch_format"],
             policy=policy,
-            timeout=_timeout(known["timeout"] if timeout is None else timeout, function),
+            timeout=timeout_of(known["timeout"] if timeout is None else timeout, function),
             isolated=known["isolate_process"] if isolate_process is None else isolate_process,
             sync_interval=seconds_of(sync_interval, "sync_interval"),
             budget=budget,

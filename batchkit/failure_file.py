@@ -26,7 +26,6 @@ from typing import Any
 from batchkit import files
 from batchkit.errors import DamageError
 from batchkit.model import Failure
-from batchkit.tagged import NotKept, decode
 from batchkit.writers.part import Part
 
 TYPE_CHECKING = False
@@ -157,6 +156,8 @@ def _header_of(path: str, line: bytes) -> dict[str, Any]:
 
 def failure_of(entry: dict[str, Any]) -> Failure:
     """Return the failure that an entry is."""
+    from batchkit.tagged import NotKept, decode  # noqa: PLC0415  # 10 ms of imports that few runs need
+
     known = {name: entry[name] for name in Failure._fields if name in entry}
     try:
         item, as_text = decode(entry["item"]), False

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from batchkit.errors import ItemError
 from batchkit.failures import Done, Failed, Skipped
-from batchkit.tagged import encode
 from batchkit.writers.base import ResultError
 
 TYPE_CHECKING = False
@@ -173,6 +172,8 @@ class Handler:
 
     def _keep(self, batch: Batch, index: int, failed: Failed) -> None:
         """Keep a failure."""
+        from batchkit.tagged import encode  # noqa: PLC0415  # 10 ms of imports that few runs need
+
         at = batch.coordinate(index)
         entry = {
             "shard": self._shard,

@@ -146,3 +146,18 @@ def duration(seconds: float) -> str:
     if minutes < 60:  # noqa: PLR2004  # minutes of an hour
         return f"{minutes}m {rest:02d}s"
     return f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def sayer(progress: str) -> Callable[[str], None]:
+    """Return what tells people something: on standard error, or nowhere where progress is off."""
+    return _say_nothing if progress == "none" else _say
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # nobody may listen
+        sys.stderr.write(f"batchkit: {text}\n")
+        sys.stderr.flush()
+
+
+def _say_nothing(_text: str) -> None:
+    pass

@@ -9,11 +9,23 @@ from typing import Any, NamedTuple
 from batchkit.destination import STDOUT, RoundDestination, leave_output, output_of, stored
 from batchkit.errors import UsageError
 from batchkit.failure_file import failure_of
+from batchkit.progress import sayer
 from batchkit.readers.round import RoundReader
 from batchkit.result import Retried, reason_for_people
 from batchkit.resume import OpenJob, Outputs, Wishes, failure_file, found, reopen
-from batchkit.rounds import RoundState, begin, items_of, not_merged, part_of, rounds_of, schema_for, still_failed
-from batchkit.run import Work, as_job, publish, sayer
+from batchkit.rounds import (
+    RoundState,
+    begin,
+    items_of,
+    not_merged,
+    part_of,
+    resolved_by,
+    rounds_of,
+    schema_for,
+    still_failed,
+)
+from batchkit.run import as_job, publish
+from batchkit.work import Work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,14 +70,14 @@ def retry(job: JobDirectory, again: Again) -> Retried:
         opened = found(job, manifest, Outputs(lambda _: output, lambda each: leave_output(job, each)), say)
         _make_durable(job, opened)
         rounds = rounds_of(job, manifest.job)
-        failed, resolved = sum(1 for _ in still_failed(job, _points(opened), rounds)), _resolved(rounds)
+        failed, resolved = sum(1 for _ in still_failed(job, _points(opened), rounds)), resolved_by(rounds)
         completed = True
         if failed or not all(state.ended for state in rounds):
             completed = _run_round(job, opened, output, rounds, again)
             rounds = rounds_of(job, manifest.job)
         if completed and all(shard.ended for shard in opened.shards):
             completed = publish(job, opened, _points(opened), rounds, again.budget)
-        done, skipped = (now - then for now, then in zip(_resolved(rounds), resolved, strict=True))
+        done, skipped = (now - then for now, then in zip(resolved_by(rounds), resolved, strict=True))
         return _result(job, manifest, again, opened, failed, done=done, skipped=skipped, completed=completed)
 
 
@@ -82,10 +94,6 @@ def _amendable(job: JobDirectory, manifest: Manifest) -> FileOutput:
 
 def _points(opened: OpenJob) -> list[Any]:
     return [shard.base for shard in opened.shards]
-
-
-def _resolved(rounds: list[RoundState]) -> tuple[int, int]:
-    return sum(state.done for state in rounds), sum(state.skipped for state in rounds)
 
 
 def _make_durable(job: JobDirectory, opened: OpenJob) -> None:

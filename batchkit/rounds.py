@@ -115,6 +115,11 @@ def merged_by(rounds: Sequence[RoundState]) -> list[Round]:
     return brought
 
 
+def resolved_by(rounds: Sequence[RoundState]) -> tuple[int, int]:
+    """Return how many failures were done and how many skipped when they were run again."""
+    return sum(state.done for state in rounds), sum(state.skipped for state in rounds)
+
+
 def not_merged(rounds: Sequence[RoundState], log: PublishLog) -> list[Round]:
     """Return what ended rounds bring that the published output does not have yet."""
     published = log.done() or {}

@@ -126,27 +126,32 @@ ALLOWED: dict[str, set[str]] = {
     },
     # faces: everything below, in this order
     "progress": WORDS,
+    "work": {*WORDS, *BASES, "budget", "calling", "destination", "failures", "job"},
     "result": {*WORDS, "progress"},
+    "shards": {
+        *WORDS, *BASES, "calling", "failure_file", "failures", "handling", "isolation", "job", "journal", "processor",
+        "progress", "result", "resume", "tally", "work", "writers.stdout",
+    },
     "run": {
-        *WORDS, *BASES, "journal", "budget", "calling", "failure_file", "failures", "handling", "isolation", "job",
-        "resume", "rounds", "tally", "processor", "progress", "result", "destination", "writers.memory",
-        "writers.stdout",
+        *WORDS, *BASES, "journal", "budget", "failure_file", "job", "resume", "rounds", "shards", "tally", "progress",
+        "result", "destination", "work", "writers.memory",
     },
     "destination": {
         *WORDS, *BASES, "job", "resume", "rounds", "writers.custom", "writers.kinds", "writers.output",
         "writers.round", "writers.stdout",
     },
     "retrying": {
-        *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "readers.round", "result",
-        "resume", "rounds", "run", "writers.output",
+        *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "progress", "readers.round",
+        "result", "resume", "rounds", "run", "work", "writers.output",
     },
+    "options": {*WORDS, "budget", "failures", "job", "loading", "work"},
     "sources": {
         *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",
         "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",
     },
     "api": {
         *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "failures", "job",
-        "loading", "resume", "progress", "result", "retrying", "rounds", "run", "sources",
+        "loading", "options", "resume", "progress", "result", "retrying", "rounds", "run", "sources", "work",
     },
     "cli.options": {"result"},
     "cli": {*WORDS, "", "cli.options"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -131,6 +130,8 @@ def abort(number: int) -> None:
 def report(result: Result, *, quiet: bool, as_json: bool) -> None:
     """Tell what a run did."""
     if as_json:
+        import json  # noqa: PLC0415  # not needed for --help
+
         names = ("job", "status", "reason", "done", "failed", "skipped", "total", "share", "new", "seconds", "output")
         with suppress(OSError):  # the exit code tells the truth, whoever listens
             click.echo(json.dumps({name: getattr(result, name) for name in names}))

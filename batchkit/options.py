@@ -1,0 +1,108 @@
+"""What a run is given, checked and made into what it works with; and what of that a later `retry` is to know."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from batchkit.budget import Budget, seconds_of, seconds_until
+from batchkit.errors import UsageError
+from batchkit.failures import Policy
+from batchkit.loading import load, names_of, spec_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from batchkit.budget import Duration
+    from batchkit.job import Manifest
+    from batchkit.work import Work
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise `UsageError` for a value that is none of the choices."""
+    if value not in choices:
+        raise UsageError(f"{name} is {value!r}; give {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def check_numbers(**given: tuple[int | None, int]) -> None:
+    """Raise `UsageError` for numbers below their least; given as `name=(number, least)`; `None` is fine."""
+    for name, (value, least) in given.items():
+        if value is not None and value < least:
+            raise UsageError(f"{name} is {value}; give at least {least}")
+
+
+def check_batch_format(batch_format: str | None, *, batched: bool) -> None:
+    """Raise `UsageError` for a form in which no batched function gets its batches."""
+    if batch_format is not None:
+        check_choice("batch_format", batch_format, ("polars", "arrow", "dicts"))
+        if not batched:
+            raise UsageError("batch_format is for batched functions; give batched=True (--batched), or leave it out")
+
+
+def policy_of(on_error: str, retries: int, retry_on: Any, retry_wait: Any, retry_max_wait: Any, isolate: str) -> Policy:
+    """Return what is done about failures; durations as `seconds_of` takes them. Raises `UsageError`."""
+    check_choice("on_error", on_error, ("stop", "skip"))
+    check_choice("isolate", isolate, ("bisect", "none"))
+    check_numbers(retries=(retries, 0))
+    kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise UsageError(f"retry_on is {retry_on!r}; give a type of exception, or a tuple of such")
+    wait = seconds_of(retry_wait, "retry_wait") or 0.0
+    return Policy(on_error, retries, kinds, wait, seconds_of(retry_max_wait, "retry_max_wait") or 0.0, isolate)
+
+
+def timeout_of(timeout: Duration | None, function: Callable[..., Any] | None) -> float | None:
+    """Return the seconds that a call may take; `None`: no limit, or nothing is called. Raises `UsageError`."""
+    seconds = seconds_of(timeout, "timeout")
+    if seconds == 0:
+        raise UsageError("timeout is 0; give the seconds that a call may take, or leave it out")
+    return None if function is None else seconds
+
+
+def options_of(work: Work) -> dict[str, Any]:
+    """Return what `retry` is to do as this run did."""
+    policy = work.policy
+    return {
+        "function": spec_of(work.function),
+        "batch_size": work.batch_size,
+        "batch_format": work.batch_format,
+        "retries": policy.retries,
+        "retry_on": names_of(policy.retry_on),
+        "retry_wait": policy.retry_wait,
+        "retry_max_wait": policy.retry_max_wait,
+        "isolate": policy.isolate,
+        "timeout": work.timeout,
+        "isolate_process": work.isolated,
+        **work.destination.options(),
+    }
+
+
+def budget_of(
+    max_time: Any, until: Any, max_items: int | None, max_batches: int | None, batch_seconds: Any, *, batched: bool
+) -> Budget:
+    """Return the limits of a run that begins now. Raises `UsageError`."""
+    return Budget(
+        max_time=_earlier(seconds_of(max_time, "max_time"), seconds_until(until, datetime.datetime.now(datetime.UTC))),
+        max_items=max_items,
+        max_batches=max_batches,
+        batch_seconds=seconds_of(batch_seconds, "batch_seconds"),
+        divisible=not batched,
+    )
+
+
+def function_of(manifest: Manifest) -> Callable[..., Any] | None:
+    """Return the function of a job's last run. Raises `UsageError` if it cannot be found again by a name."""
+    name = manifest.definition["function"]
+    spec = (manifest.options or {}).get("function")
+    if name is not None and spec is None:
+        raise UsageError(
+            f"the function '{name}' of the job '{manifest.name}' cannot be imported by its name; give it: "
+            "Job(...).retry(function), or -f path.py:name"
+        )
+    return None if spec is None else load(spec)
+
+
+def _earlier(first: float | None, second: float | None) -> float | None:
+    known = [seconds for seconds in (first, second) if seconds is not None]
+    return min(known) if known else None

@@ -1,0 +1,60 @@
+"""What a run is asked to do, and how."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from batchkit.calling import name_of
+from batchkit.failures import Limit, Policy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.budget import Budget
+    from batchkit.destination import Destination, RoundDestination
+    from batchkit.job import JobDirectory
+    from batchkit.readers.base import Reader
+
+
+class Work(NamedTuple):
+    """What is to be done, and how: the caller's part of a run.
+
+    sync_interval: seconds or `None`. batch_format: see `Caller`. timeout: seconds per call, `None`: no limit.
+    isolated: whether the function is called in a process of its own. options: what `retry` is to know of the call,
+    JSON values. round_of: uuid of the job whose failures these items are; `None`: they are not.
+    """
+
+    reader: Reader
+    function: Callable[..., Any] | None
+    batched: bool
+    batch_size: int
+    destination: Destination | RoundDestination
+    sync_interval: float | None
+    budget: Budget
+    progress: str
+    begun: float
+    batch_format: str | None = None
+    policy: Policy = Policy()
+    limit: Limit = Limit(None)
+    timeout: float | None = None
+    isolated: bool = False
+    options: dict[str, Any] | None = None
+    round_of: str | None = None
+
+    def definition(self, job: JobDirectory) -> dict[str, Any]:
+        """Return what may not change between the runs of the job."""
+        if self.round_of is not None:
+            return {"round_of": self.round_of, "output": None}
+        identity = self.reader.identity()
+        function = {"function": name_of(self.function), "batched": self.batched}
+        return {"source": identity, **function, **self.destination.definition(job)}
+
+    def default_name(self) -> str | None:
+        """Return `stem-function`; `None` for a source in memory whose results stay there too."""
+        if not self.reader.durable and not self.destination.kept:
+            return None
+        parts = [self.reader.name, name_of(self.function)]
+        name = re.sub(r"[^\w.-]+", "-", "-".join(part for part in parts if part)).strip("-.")
+        return name or "job"
