@@ -466,7 +466,7 @@ ITEMS = st.lists(st.builds(Item, st.integers(0, 3), st.sampled_from([0, 0, 1, 2,
 STEPS = st.lists(st.one_of(ITEMS, st.sampled_from(["round", "publish"])), max_size=9)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(first=ITEMS, steps=STEPS)
 @example(first=[Item(0, 1)], steps=["publish", "round", [Item(1)], "publish"])
 @pytest.mark.parametrize("name", [*CASES, *DIRECTORIES])

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+_CHUNKS = 2000
+
 Table = pl.DataFrame
 """Several rows of columns, in memory."""
 
@@ -162,7 +164,12 @@ def gathered(tables: Iterable[Table], rows: int, size: int) -> Iterator[Table]:
         height += table.height
         weight += int(table.estimated_size())
         if height >= rows or weight >= size:
-            yield pl.concat(held, rechunk=False)
+            yield _in_one(held)
             held, height, weight = [], 0, 0
     if held:
-        yield pl.concat(held, rechunk=False)
+        yield _in_one(held)
+
+
+def _in_one(tables: Sequence[Table]) -> Table:
+    """Return tables of one schema as one; of very many, of a row or two each, chunks would cost more than a copy."""
+    return pl.concat(tables, rechunk=len(tables) > _CHUNKS)

@@ -141,13 +141,15 @@ def _frames_of(piece: Piece) -> Generator[tuple[int, Callable[[], Table]]]:
 def _slices(pieces: Sequence[Piece], made: Callable[[Table], Table]) -> Generator[Table]:
     """Yield the rows of the pieces, of blocks that were made into others; each file is gone through once."""
     last = {piece.path: index for index, piece in enumerate(pieces)}
+    cut = len(last) < len(pieces)
     walks: dict[str, tuple[ExitStack, Walk[Table]]] = {}
     with ExitStack() as all_open:
         for index, piece in enumerate(pieces):
             if piece.path not in walks:
                 stack = all_open.enter_context(ExitStack())
                 blocks = stack.enter_context(closing(_frames_of(piece)))  # else what closing says would be lost
-                walks[piece.path] = stack, Walk(_made(blocks, made))
+                # A slice costs as much as its block has chunks, of which most are cut many times.
+                walks[piece.path] = stack, Walk(_made(blocks, lambda block: made(block.rechunk() if cut else block)))
             stack, walk = walks[piece.path]
             for frame, rows, start, count in walk.take(piece.start, piece.stop):
                 yield frame if count == rows else frame.slice(start, count)
