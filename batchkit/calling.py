@@ -120,6 +120,7 @@ class Caller:
         self._results: list[Any] = []
         self._first = 0
         self._in_hand: Any = None
+        self._call = self._call_batch if batched else self._call_each
         self._close: Callable[[], object] = lambda: None
         self._function = function if function is None else self._make(function)
         self._outer = _caller.set(self)
@@ -156,6 +157,17 @@ class Caller:
         """Do the same with the items `[first, stop)` of the batch; the outcome counts them from `first`."""
         return self._stretch(batch, seq, first, batch.items[first:stop])
 
+    def _stretch(self, batch: Batch, seq: int, first: int, items: Sequence[Any]) -> Outcome:
+        if self._function is None:
+            return Outcome(items, len(items))
+        self.batch, self._seq, self._first = batch, seq, first
+        if self.batched:
+            self._work = items
+        else:
+            self._work = list(items)
+            self._left = iter(self._work)
+        return self._guarded()
+
     def go_on(self) -> Outcome:
         """Go on behind the item that failed; the outcome counts the items from there.
 
@@ -163,49 +175,34 @@ class Caller:
         """
         if self.batched:
             return Outcome([], 0)
-        return self._guarded(self._call_each, self._first + len(self._results) + 1)
+        self._first += len(self._results) + 1
+        return self._guarded()
 
     def again(self) -> Outcome:
         """Call the function once more on what failed, item or items; leaves alone what `go_on` goes on with."""
         if self.batched:
-            return self._guarded(self._call_batch, self._first)
+            return self._guarded()
         state = self.batch, self._work, self._left, self._results, self._first, self._in_hand
+        self._first += len(self._results)
         self._left = iter([self._in_hand])
         try:
-            return self._guarded(self._call_each, self._first + len(self._results))
+            return self._guarded()
         finally:
             self.batch, self._work, self._left, self._results, self._first, self._in_hand = state
 
-    def _stretch(self, batch: Batch, seq: int, first: int, items: Sequence[Any]) -> Outcome:
-        self.batch, self._seq = batch, seq
-        if self._function is None:
-            return Outcome(items, len(items))
-        if self.batched:
-            self._work = items
-            return self._guarded(self._call_batch, first)
-        self._work = list(items)
-        self._left = iter(self._work)
-        return self._guarded(self._call_each, first)
-
-    def _guarded(self, call: Callable[[], Outcome], first: int) -> Outcome:
-        """Make calls for the items from `first` on; a process that the function forked never comes back from here."""
-        self._first = first
+    def _guarded(self) -> Outcome:
+        """Make the calls that are due; a process that the function forked never comes back from here."""
         outcome = None
         try:
-            outcome = call()
+            outcome = self._call()
         finally:
             if _forks != self._forks and os.getpid() != self._pid:
                 _leave_child(None if outcome is None else outcome.error)
         if outcome.error is None:
             # Let go of the batch here: held until the next one, it would keep that out of the processor's cache.
-            self._forget()
+            self.batch = None
+            self._work = self._results = _NOTHING
         return outcome
-
-    def _forget(self) -> None:
-        self.batch = None
-        self._work = self._results = _NOTHING
-        self._left = iter(())
-        self._in_hand = None
 
     def _call_each(self) -> Outcome:
         """Call the function item by item.

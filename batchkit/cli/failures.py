@@ -153,7 +153,7 @@ Run the same command again to go on where it stopped."""
 @click.option("-f", "--function", metavar="SPEC", help="Another function; default: the one of the last run.")
 @click.option("-b", "--batch-size", type=click.IntRange(1), help="Items per batch; default: as in the last run.")
 @click.option("--batch-format", type=click.Choice(["polars", "arrow", "dicts"]), help="What a batched function gets.")
-@calls
+@calls(defaults=False)
 @limits
 @state_dir
 @pace

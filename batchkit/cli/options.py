@@ -49,28 +49,37 @@ def _several(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _
     return decorate
 
 
-calls = _several(
-    click.option("--retries", type=click.IntRange(0), metavar="N", help="Call again so often what failed; default: 0."),
-    click.option(
-        "--retry-on", metavar="ERRORS", help="Only after these: ConnectionError,pkg.module:Name; default: Exception."
-    ),
-    click.option(
-        "--retry-wait", metavar="DURATION", help="Before the second attempt; doubled before further ones; default: 1s."
-    ),
-    click.option("--retry-max-wait", metavar="DURATION", help="Wait no longer than this; default: 60s."),
-    click.option("--timeout", metavar="DURATION", help="A call that takes longer fails."),
-    click.option(
-        "--isolate",
-        type=click.Choice(["bisect", "none"]),
-        help="A failing batch: halve it until the bad items stand alone (default), or let all of it fail.",
-    ),
-    click.option(
-        "--isolate-process/--no-isolate-process",
-        default=None,
-        help="Call the function in a process of its own, which may crash without ending the run.",
-    ),
-)
-"""How the function is called, and what happens when it fails; `None`: not given."""
+def calls(*, defaults: bool) -> Callable[[_Command], _Command]:
+    """Return the options of how the function is called, and what happens when it fails; `None`: not given.
+
+    defaults: whether to name the defaults; else those are the last run's.
+    """
+
+    def told(default: str) -> str:
+        return f"; default: {default}." if defaults else "."
+
+    return _several(
+        click.option("--retries", type=click.IntRange(0), metavar="N", help=f"Call again what failed{told('0')}"),
+        click.option(
+            "--retry-on", metavar="ERRORS", help=f"Only after such: OSError,pkg.module:Name{told('Exception')}"
+        ),
+        click.option(
+            "--retry-wait", metavar="DURATION", help=f"Before the second attempt; doubled before each more{told('1s')}"
+        ),
+        click.option("--retry-max-wait", metavar="DURATION", help=f"Wait no longer than this{told('60s')}"),
+        click.option("--timeout", metavar="DURATION", help="A call that takes longer fails."),
+        click.option(
+            "--isolate",
+            type=click.Choice(["bisect", "none"]),
+            help=f"Halve a failing batch until the bad items stand alone, or let all of it fail{told('bisect')}",
+        ),
+        click.option(
+            "--isolate-process/--no-isolate-process",
+            default=None,
+            help="Call the function in a process of its own, which may crash without ending the run.",
+        ),
+    )
+
 
 limits = _several(
     click.option("--max-time", metavar="DURATION", help="End before this much time has passed."),

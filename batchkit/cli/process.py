@@ -17,6 +17,7 @@ Examples:
   batchkit process 'logs/*.txt.gz' -f path/to/file.py:parse -o rows.csv --batch-size 1000
   batchkit process data/ --columns id,text -f embed.py:embed --batched -b 10000 -o vectors.parquet
   batchkit process items.txt -f mymodule:load --batched -b 500 --max-time 55m
+  batchkit process urls.txt -f fetch.py:fetch -o pages.jsonl --on-error skip --retries 3
   find . -name '*.png' -print0 | batchkit process -0 - -f shrink.py:shrink --job shrink
   batchkit process items.txt --until 06:00 --batch-size 100 > copy.txt
 
@@ -86,7 +87,7 @@ def _unescaped(text: str) -> str:
     help="At an item that fails for good: stop the run, or keep it as a failure and go on.",
 )
 @click.option("--max-failures", metavar="N|P%", help="Stop when more items of the job failed: 100, or 1%.")
-@calls
+@calls(defaults=True)
 @limits
 @click.option("--job", metavar="NAME", help="Name of the job; default: made of source and function.")
 @state_dir
