@@ -15,6 +15,7 @@ from batchkit.failures import Limit
 from batchkit.job import JobDirectory, Status, names
 from batchkit.loading import load_errors
 from batchkit.options import (
+    DEFAULTS,
     budget_of,
     check_batch_format,
     check_choice,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from batchkit.job import Manifest
     from batchkit.model import Failure
     from batchkit.result import Result
+    from batchkit.rounds import RoundState
     from batchkit.writers.custom import Target
 
 STATE_DIR = ".batchkit"
@@ -240,7 +242,7 @@ class Job:
         return Status(
             job=self.name,
             status=status,
-            reason=_reason_of(status, directory.holder(), last),
+            reason=_reason_of(status, directory.holder(), last) or _unfinished(self.name, rounds),
             done=done,
             failed=failed,
             skipped=skipped,
@@ -293,7 +295,7 @@ class Job:
         """
         begun = time.monotonic()
         manifest = self._manifest()
-        known = manifest.options or {}
+        known = {**DEFAULTS, **(manifest.options or {})}
         batched = bool(manifest.definition["batched"])
         if function is None:
             function = function_of(manifest)
@@ -356,6 +358,12 @@ def _reason_of(status: str, holder: str, last: dict[str, Any] | None) -> str | N
     if status == "running":
         return f"by {holder}"
     return None if status == "completed" or last is None else str(last["reason"])
+
+
+def _unfinished(name: str, rounds: Sequence[RoundState]) -> str | None:
+    if not rounds or rounds[-1].ended:
+        return None
+    return f"a retry of failures is unfinished, go on with: batchkit retry {name}"
 
 
 def _status_of(*, running: bool, completed: bool, broken: bool, begun: bool) -> str:

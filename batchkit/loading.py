@@ -33,10 +33,10 @@ def load(spec: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def spec_of(function: Callable[..., Any] | None) -> str | None:
-    """Return the name by which `load` finds a function again, in another process too; `None` if there is none.
+def spec_of(function: Any) -> str | None:
+    """Return the name by which `load` finds a function or a class again, in any process; `None` if there is none.
 
-    There is none for lambdas, functions inside of functions, partials, objects, and what a script or notebook defines.
+    There is none for lambdas, functions inside of functions, partials, objects, and what a script or notebook has.
     """
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     name = getattr(function, "__qualname__", "")
@@ -68,7 +68,7 @@ def load_errors(names: str) -> tuple[type[BaseException], ...]:
 def names_of(errors: tuple[type[BaseException], ...]) -> str:
     """Return types of exceptions as `load_errors` takes them."""
     return ",".join(
-        error.__qualname__ if error.__module__ == "builtins" else f"{error.__module__}:{error.__qualname__}"
+        error.__qualname__ if error.__module__ == "builtins" else spec_of(error) or error.__qualname__
         for error in errors
     )
 

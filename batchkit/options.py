@@ -60,6 +60,21 @@ def timeout_of(timeout: Duration | None, function: Callable[..., Any] | None) ->
     return None if function is None else seconds
 
 
+DEFAULTS = {
+    "function": None,
+    "batch_size": 100,
+    "batch_format": None,
+    "retries": 0,
+    "retry_on": "Exception",
+    "retry_wait": 1.0,
+    "retry_max_wait": 60.0,
+    "isolate": "bisect",
+    "timeout": None,
+    "isolate_process": False,
+}
+"""What `retry` assumes of a job whose last run left no word of it."""
+
+
 def options_of(work: Work) -> dict[str, Any]:
     """Return what `retry` is to do as this run did."""
     policy = work.policy

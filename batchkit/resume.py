@@ -179,6 +179,7 @@ def _begin(
 
 def _create(job: JobDirectory, manifest: Manifest, output: Output) -> OpenJob:
     """Make journals and parts, over whatever an interrupted attempt or an earlier start left."""
+    files.remove_tree(os.path.join(job.path, "retries"))
     shards = [_new_shard(job, manifest, number) for number in range(len(manifest.plan))]
     output.prepare(range(len(shards)), afresh=True)
     manifest = manifest._replace(ready=True)

@@ -69,6 +69,12 @@ def directory_of(job: JobDirectory, number: int) -> JobDirectory:
     return directory
 
 
+def _numbers(job: JobDirectory) -> list[int]:
+    above = os.path.join(job.path, "retries")
+    names = os.listdir(above) if os.path.isdir(above) else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
 def part_of(directory: JobDirectory) -> str:
     """Return the path of a round's results."""
     return os.path.join(directory.path, "part")
@@ -88,10 +94,8 @@ def entries_of(job: JobDirectory, points: Sequence[Checkpoint | None]) -> Iterat
 
 def rounds_of(job: JobDirectory, uuid: str) -> list[RoundState]:
     """Return the rounds of the job with this uuid, in order."""
-    above = os.path.join(job.path, "retries")
-    numbers = sorted(map(int, os.listdir(above))) if os.path.isdir(above) else []
     states = []
-    for number in numbers:
+    for number in _numbers(job):
         directory = directory_of(job, number)
         manifest = directory.load()
         if manifest is not None and manifest.definition.get("round_of") == uuid:
@@ -144,7 +148,7 @@ def begin(job: JobDirectory, entries: Iterator[dict[str, Any]]) -> JobDirectory:
     """Write the input of a further round; durable on return. It counts as a round once it is begun as a job."""
     above = os.path.join(job.path, "retries")
     files.make_directory(above, 0o700)
-    begun = [int(name) for name in os.listdir(above) if os.path.exists(os.path.join(above, name, "job.json"))]
+    begun = [number for number in _numbers(job) if directory_of(job, number).load() is not None]
     directory = directory_of(job, max(begun, default=0) + 1)
     directory.make()
     path = items_of(directory)

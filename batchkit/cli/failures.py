@@ -122,7 +122,8 @@ def _table(groups: list[list[Any]]) -> Iterator[str]:
     rows = [["ITEMS", "ERROR", "MESSAGE (OF THE FIRST)", "FIRST ITEM", "WHERE"]]
     for count, failure in groups:
         item = "(not readable)" if failure.unreadable else _plain(failure.item)
-        rows.append([f"{count:,}", failure.error, failure.message, item, failure.where])
+        where = re.sub(r" \(byte [\d,]+\)$", "", failure.where)  # behind the line, which tells people more
+        rows.append([f"{count:,}", failure.error, failure.message, item, where])
     rows = [[" ".join(cell.split()) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     room = max(_NARROW, shutil.get_terminal_size((_NARROW, 24)).columns) - widths[0] - widths[1] - 8
