@@ -149,23 +149,20 @@ class Caller:
             self._close = made.close
         return made  # type: ignore[no-any-return]
 
-    def __call__(self, batch: Batch, seq: int) -> Outcome:
-        """Call the function on the items of a batch, all of which can be read, until one fails or until `cut`."""
-        return self._stretch(batch, seq, 0, batch.items)
+    def __call__(self, batch: Batch, seq: int, first: int = 0, stop: int | None = None) -> Outcome:
+        """Call the function on items of a batch, all of which can be read, until one fails or until `cut`.
 
-    def stretch(self, batch: Batch, seq: int, first: int, stop: int) -> Outcome:
-        """Do the same with the items `[first, stop)` of the batch; the outcome counts them from `first`."""
-        return self._stretch(batch, seq, first, batch.items[first:stop])
-
-    def _stretch(self, batch: Batch, seq: int, first: int, items: Sequence[Any]) -> Outcome:
+        first, stop: only these; the outcome counts them from `first`.
+        """
+        items = batch.items if stop is None else batch.items[first:stop]
         if self._function is None:
             return Outcome(items, len(items))
         self.batch, self._seq, self._first = batch, seq, first
         if self.batched:
             self._work = items
         else:
-            self._work = list(items)
-            self._left = iter(self._work)
+            self._work = work = list(items)
+            self._left = iter(work)
         return self._guarded()
 
     def go_on(self) -> Outcome:

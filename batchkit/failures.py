@@ -145,7 +145,7 @@ class Attempts:
 
     def stretch(self, batch: Batch, seq: int, first: int, stop: int) -> Generator[Done | Failed | Skipped, None, int]:
         """Yield the same for the items `[first, stop)`, all of which can be read."""
-        return (yield from self._settled(batch, seq, first, stop, self._caller.stretch(batch, seq, first, stop)))
+        return (yield from self._settled(batch, seq, first, stop, self._caller(batch, seq, first, stop)))
 
     def _settled(
         self, batch: Batch, seq: int, first: int, stop: int, outcome: Outcome
@@ -201,7 +201,7 @@ class Attempts:
             if suspect and not blamed and end - start > 1:
                 reached = yield from self.narrowed(batch, seq, start, end)
             else:
-                outcome = self._caller.stretch(batch, seq, start, end)
+                outcome = self._caller(batch, seq, start, end)
                 blamed = outcome.error is not None
                 if blamed and end - start > 1:
                     reached = start if self._budget.asked else (yield from self.narrowed(batch, seq, start, end))

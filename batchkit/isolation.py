@@ -19,7 +19,7 @@ from batchkit.model import Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from batchkit.calling import Identity
     from batchkit.model import Batch
@@ -88,19 +88,14 @@ class IsolatedCaller:
         self._at = 0  # index in the stretch of the item that failed
         self._base: int | None = None  # index of the first item that the child has; None: it has none
 
-    def __call__(self, batch: Batch, seq: int) -> Outcome:
-        """Call the function on the items of a batch, all of which can be read, until one fails or until `cut`.
+    def __call__(self, batch: Batch, seq: int, first: int = 0, stop: int | None = None) -> Outcome:
+        """Call the function on items of a batch, all of which can be read, until one fails or until `cut`.
 
-        Raises `BatchkitError` if the child died before and a new one cannot be made ready, and what the function raises
-        that is no item's failure, such as `KeyboardInterrupt`.
+        first, stop: only these; the outcome counts them from `first`. Raises `BatchkitError` if the child died before
+        and a new one cannot be made ready, and what the function raises that is no item's failure, such as
+        `KeyboardInterrupt`.
         """
-        return self._stretch(batch, seq, 0, batch.items)
-
-    def stretch(self, batch: Batch, seq: int, first: int, stop: int) -> Outcome:
-        """Do the same with the items `[first, stop)` of the batch; the outcome counts them from `first`."""
-        return self._stretch(batch, seq, first, batch.items[first:stop])
-
-    def _stretch(self, batch: Batch, seq: int, first: int, items: Sequence[Any]) -> Outcome:
+        items = batch.items if stop is None else batch.items[first:stop]
         if not self._function:
             return Outcome(items, len(items))
         self._forget()

@@ -89,7 +89,7 @@ class _Worker:
                 error = trouble.with_traceback(error.__traceback__)
             self._say(wire.FAILED, wire.packed_error(error))
             return None
-        generates = caller.stretch(_Stretch([], self._ask), 0, 0, 0).sizes is not None
+        generates = caller(_Stretch([], self._ask), 0, 0, 0).sizes is not None
         self._say(wire.READY, bytes([generates]))
         return caller
 
@@ -150,7 +150,7 @@ class _Worker:
             try:
                 if type(items[index]) is wire.Sealed:
                     items[index] = items[index].open()
-                outcome = caller.stretch(batch, seq, index, index + 1)
+                outcome = caller(batch, seq, index, index + 1)
                 if outcome.error is not None:
                     return outcome.error
                 if outcome.sizes is None:
@@ -166,7 +166,7 @@ class _Worker:
         try:
             if type(batch.items[0]) is wire.Sealed:
                 batch.items = [item.open() for item in batch.items]
-            outcome = caller.stretch(batch, self._seq, 0, len(batch.items))
+            outcome = caller(batch, self._seq, 0, len(batch.items))
             if outcome.error is not None:
                 return outcome.error
             payload = wire.packed((outcome.results, outcome.one_each))

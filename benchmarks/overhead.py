@@ -2,6 +2,7 @@
 
 Prints, from whole processes in alternating runs: time and its ratio to the bare loop, peak memory, start-up, and the
 time to the first new item of a resumed job. `--lines` for a shorter run, `--only loop|memory|start|resume` for a part.
+`--against DIR` compares this checkout with another one instead: the cost of a change.
 """
 
 from __future__ import annotations
@@ -78,6 +79,33 @@ def loop(directory: Path, lines: int, runs: int, sizes: list[int]) -> None:
         for name, figures in found.items()
     ]
     table(["who", "wall s", "ratio", "CPU s", "ratio", "peak MiB"], rows)
+
+
+def versions(directory: Path, lines: int, runs: int, sizes: list[int], other: Path) -> None:
+    """Compare the loop of this checkout with that of another one."""
+    source = directory / "lines.txt"
+    write_lines(source, lines)
+    homes = {"before": other.resolve(), "now": HERE.parent}
+
+    def once(home: Path, size: int) -> Run:
+        clear(directory)
+        command = [PYTHON, "-m", "batchkit", *batchkit(directory, str(source), "-b", str(size))[1:]]
+        return run(command, directory, {"PYTHONPATH": str(home)})
+
+    candidates = {f"{name}, batch {size}": partial(once, homes[name], size) for size in sizes for name in homes}
+    found = alternating(candidates, runs)
+    print(f"\n{lines:,} lines, {runs} alternating runs, medians; ratio: of neighbouring runs\n")
+    rows = [
+        [
+            f"batch {size}",
+            f"{median(found[f'before, batch {size}']):.2f}",
+            f"{median(found[f'now, batch {size}']):.2f}",
+            f"{ratio(found[f'now, batch {size}'], found[f'before, batch {size}']):.3f}",
+            f"{ratio(found[f'now, batch {size}'], found[f'before, batch {size}'], 'cpu'):.3f}",
+        ]
+        for size in sizes
+    ]
+    table(["", "before s", "now s", "ratio", "ratio CPU"], rows)
 
 
 def memory(directory: Path, lines: int) -> None:
@@ -172,12 +200,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--only", choices=["loop", "memory", "start", "resume"])
+    parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout to compare this one with")
     parser.add_argument("--directory", help="where to write; default: a temporary directory here")
     arguments = parser.parse_args()
     print(machine("click", "filelock", "polars", "tqdm"))
     with tempfile.TemporaryDirectory(dir=arguments.directory or Path.cwd()) as name:
         directory = Path(name)
         lines, runs = arguments.lines, arguments.runs
+        if arguments.against is not None:
+            versions(directory, lines, runs, arguments.batch_sizes, arguments.against)
+            return
         if arguments.only in {None, "loop"}:
             loop(directory, lines, runs, arguments.batch_sizes)
         if arguments.only in {None, "memory"}:

@@ -123,7 +123,7 @@ class TestPlainCalls:
             assert os.getpid() not in {pid for _, pid in outcome.results}
             assert (outcome.done, outcome.error, outcome.sizes, outcome.one_each) == (4, None, None, True)
             assert caller.batch is None
-            assert caller.stretch(numbers(4), 1, 1, 3).results[1][0] == 4
+            assert caller(numbers(4), 1, 1, 3).results[1][0] == 4
 
     def test_without_a_function_there_is_no_child(self) -> None:
         """Items are their own results."""
@@ -137,7 +137,7 @@ class TestPlainCalls:
     def test_an_empty_stretch_is_done(self, batched: bool) -> None:
         """Nothing is called."""
         with isolated(lambda _: os._exit(1), batched=batched) as caller:
-            outcome = caller.stretch(numbers(3), 1, 2, 2)
+            outcome = caller(numbers(3), 1, 2, 2)
             assert (list(outcome.results), outcome.done, outcome.error) == ([], 0, None)
 
     def test_functions_of_all_kinds_are_sent(self) -> None:
@@ -169,7 +169,7 @@ class TestPlainCalls:
             assert isinstance(outcome.error, WorkerDied)
             assert caller.again() == ([3, 3, 3], 1, None, [3], True)
             assert caller.go_on() == ([4, 4, 4, 4], 1, None, [4], True)
-            assert caller.stretch(numbers(5), 1, 2, 2) == ([], 0, None, [], True)
+            assert caller(numbers(5), 1, 2, 2) == ([], 0, None, [], True)
 
     def test_async_functions_are_awaited(self) -> None:
         """Coroutine functions and async generators, in a loop that lives on between calls."""
@@ -313,7 +313,7 @@ class TestDeaths:
     def test_a_stretch_goes_on_behind_the_dead_item(self, place: int, retried: bool) -> None:
         """The first, one in the middle and the last; tried again before or not."""
         with isolated(lambda item: die_once(item, [place], DEATHS["kill"][0])) as caller:
-            outcome = caller.stretch(numbers(6), 1, 0, 5)
+            outcome = caller(numbers(6), 1, 0, 5)
             assert (outcome.results, outcome.done) == ([2 * item for item in range(place)], place)
             assert isinstance(outcome.error, WorkerDied)
             if retried:
@@ -806,7 +806,7 @@ class TestCurrentBatch:
             here = Caller(look, batched=batched, identity=HERE)
             with isolated(look, batched=batched) as caller:
                 assert caller(batch, 5) == here(batch, 5)
-                assert caller.stretch(batch, 6, 1, 3) == here.stretch(batch, 6, 1, 3)
+                assert caller(batch, 6, 1, 3) == here(batch, 6, 1, 3)
                 caller.identity = here.identity = Identity("other", "id", 9)
                 assert caller(batch, 7) == here(batch, 7)
             here.close()
@@ -823,7 +823,7 @@ class TestCurrentBatch:
             return batchkit.current_batch().key
 
         with isolated(function) as caller:
-            keys = caller.stretch(numbers(9, 10), 1, 1, 6)
+            keys = caller(numbers(9, 10), 1, 1, 6)
             assert keys.done == 0
             assert caller.again().results == ["uuid:11"]
             assert caller.go_on().results == ["uuid:12"]
@@ -924,7 +924,7 @@ class TestTables:
         with isolated(told, batched=True, batch_format=batch_format) as caller:
             for batch in self.batches():
                 assert caller(batch, 1) == here(batch, 1)
-                assert caller.stretch(batch, 1, 1, 3) == here.stretch(batch, 1, 1, 3)
+                assert caller(batch, 1, 1, 3) == here(batch, 1, 1, 3)
         here.close()
 
     def test_functions_of_items_get_dicts(self) -> None:
@@ -975,7 +975,7 @@ class TestCutting:
             outcome = caller(numbers(6), 1)
             thread.join()
             assert outcome == ([0, 1, 2], 3, None, None, True)
-            assert caller.stretch(numbers(6), 2, 3, 6).results == [3, 4, 5]
+            assert caller(numbers(6), 2, 3, 6).results == [3, 4, 5]
 
     def test_a_late_cut_hurts_nothing(self) -> None:
         """Between batches it is nobody's."""
