@@ -132,9 +132,12 @@ class Handler:
                 at, length = stop, length if self.at_once is not None else 2 * length
                 continue
             index = 0 if part.done == 1 else None if refusal.index is None else part.item_of(refusal.index)
-            if index is None:
+            if index is not None:
+                refused, length = (at + index, refusal), max(index, 1)
+            elif known:
+                length = part.done // 2
+            else:
                 return (yield from self._narrowed(batch, seq, done, refusal))
-            refused, length = (at + index, refusal), max(index, 1)
         return first + outcome.done
 
     def _narrowed(

@@ -295,6 +295,7 @@ class TestPlainCalls:
             assert caller(numbers(2), 1).results == [0, 1]
 
 
+@pytest.mark.slow
 class TestDeaths:
     """A function that takes its process down costs one item."""
 
@@ -408,6 +409,7 @@ class TestDeaths:
             assert (outcome.done, str(outcome.error)) == (0, "the worker died, exit status 5")
 
 
+@pytest.mark.slow
 class TestTimeouts:
     """A call that does not come back is ended."""
 
@@ -742,6 +744,7 @@ class TestErrors:
         assert gone(pid)
 
 
+@pytest.mark.slow
 class TestImports:
     """The child imports what the parent did."""
 
@@ -901,6 +904,7 @@ def told(items: Any) -> list[Any]:
     return [f"{type(items).__module__}.{type(items).__name__}", rows]
 
 
+@pytest.mark.slow
 class TestTables:
     """Rows arrive as any caller gives them."""
 
@@ -949,6 +953,7 @@ class TestTables:
         assert list(pickle.loads(pickle.dumps(rows[5:7]))) == list(rows[5:7])  # noqa: S301
 
 
+@pytest.mark.slow
 class TestCutting:
     """A stretch of single items ends where it is asked to."""
 
@@ -1014,6 +1019,7 @@ class TestCutting:
                 signal.signal(signal.SIGUSR1, earlier)
 
 
+@pytest.mark.slow
 class TestOrphans:
     """No child outlives its parent, and none is left behind."""
 
