@@ -222,10 +222,10 @@ class Attempts:
             return None
         if not self._worth_another(outcome, attempts):
             return outcome, attempts
-        from tenacity import Retrying, wait_exponential_jitter  # noqa: PLC0415  # 50 ms, and few runs need it
+        from tenacity import Retrying, wait_exponential, wait_random  # noqa: PLC0415  # 50 ms, and few runs need it
 
         policy = self._policy
-        backoff = wait_exponential_jitter(policy.retry_wait, policy.retry_max_wait, jitter=policy.retry_wait)
+        backoff = wait_exponential(policy.retry_wait, policy.retry_max_wait) + wait_random(0, policy.retry_wait)
 
         def call() -> Outcome:
             nonlocal outcome, attempts
