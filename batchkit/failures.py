@@ -53,11 +53,11 @@ class Limit:
         self.most = most
         self._clock = clock
         self._begun = clock()
-        self._share = math.inf
+        self._percent = math.inf
         self._count = math.inf
         if isinstance(most, str) and most.strip().endswith("%"):
-            self._share = _number(most.strip()[:-1], most) / 100
-            if self._share > 1:
+            self._percent = _number(most.strip()[:-1], most)
+            if self._percent > 100:  # noqa: PLR2004  # of a hundred
                 raise UsageError(f"max_failures is {most!r}; give at most 100%")
         elif most is not None:
             self._count = _number(most, most)
@@ -70,7 +70,8 @@ class Limit:
         final: whether nothing is left to do, so that a share is judged in any case.
         """
         enough = final or handled >= ENOUGH_ITEMS or self._clock() - self._begun >= ENOUGH_SECONDS
-        if failed > self._count or (enough and failed > self._share * handled):
+        # Not as a fraction of 1: 29 of 100 are more than 0.29 * 100.
+        if failed > self._count or (enough and 100 * failed > self._percent * handled):
             look = "" if job is None else f"; see: batchkit failures {job}"
             again = "" if job is None else f", run them again with: batchkit retry {job}"
             raise TooManyFailures(
