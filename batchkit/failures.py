@@ -90,6 +90,14 @@ def _number(text: Any, given: Any) -> float:
     return number
 
 
+def text_of(error: BaseException | None) -> str:
+    """Return the text of an exception, whatever its `__str__` may raise."""
+    try:
+        return str(error)
+    except Exception as raised:  # noqa: BLE001  # it is the user's own
+        return f"({type(raised).__name__} in its __str__)"
+
+
 class Done(NamedTuple):
     """Items from `first` on whose calls came back: as many as `outcome.done` says."""
 
@@ -264,7 +272,7 @@ class Attempts:
         if isinstance(error, RetryLater) and error.after is not None:
             seconds = error.after
         if seconds >= _TELL_WAITS:
-            what = " ".join(f"{type(error).__name__}: {error}".split())
+            what = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
             self._say(f"attempt {attempts} failed, the next one is in {seconds:.0f} s: {what}")
         return seconds
 

@@ -190,7 +190,7 @@ class TestKindsOfFunctions:
             results([1], function)
 
     def test_async_functions_are_awaited(self) -> None:
-        """Coroutine functions, async generators and async `__call__`, in an event loop that lives as long as the run."""
+        """Coroutine functions, async generators and async `__call__`, in an event loop that lives as long as a run."""
         loops = set()
 
         async def fetch(item: int) -> int:
