@@ -75,9 +75,10 @@ class EntryBatch(Batch):
         self._inner, self._schema = inner, schema
         self.entries: Sequence[dict[str, Any]] = inner.items
         self.start, self.stop, self.proof = inner.start, inner.stop, inner.proof
-        lost = _lost(self.entries[0])
-        if self.entries[0].get("unreadable"):
-            self.items, self.unreadable = [None], {0: "it could not be read when it failed"}
+        first = self.entries[0]
+        lost = _lost(first)
+        if first.get("unreadable"):
+            self.items, self.unreadable = [None], {0: first.get("message") or "it could not be read when it failed"}
         elif lost is not None:
             self.items, self.unreadable = [None], {0: f"it has no form in JSON, only this text of it was kept: {lost}"}
         else:
