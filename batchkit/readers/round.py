@@ -26,7 +26,8 @@ class RoundReader(NdjsonReader):
 
     schema: columns of the items as failure files keep them, `None` if they are no rows of a table.
     batched: whether the function takes batches; then the items of a batch stood side by side, so that it is known where
-    all of their results belong.
+    all of their results belong. A place in the output that they share is not enough: results of an earlier round may
+    stand there between theirs.
     """
 
     kind = "round"
@@ -49,8 +50,8 @@ class RoundReader(NdjsonReader):
     def _runs(self, entries: Sequence[dict[str, Any]]) -> Iterator[int]:
         """Yield how many entries each belong together."""
         count, before = 0, None
-        for entry in entries:
-            key = self._key(entry)
+        for index, entry in enumerate(entries):
+            key = self._key(entry, index)
             if count and (key is None or key != before):
                 yield count
                 count = 0
@@ -58,11 +59,11 @@ class RoundReader(NdjsonReader):
         if count:
             yield count
 
-    def _key(self, entry: dict[str, Any]) -> Any:
+    def _key(self, entry: dict[str, Any], index: int) -> Any:
         """Return what entries that belong together have in common; `None` for one that stands alone."""
         if entry.get("unreadable") or _lost(entry) is not None:
             return None
-        return (entry["shard"], entry["place"]) if self._batched else ()
+        return (entry["shard"], entry["number"] - index) if self._batched else ()
 
 
 class EntryBatch(Batch):
