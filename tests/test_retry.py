@@ -6,12 +6,14 @@ import datetime
 import functools
 import json
 import os
+import tempfile
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import batchkit
 from batchkit.errors import ItemError, TooManyFailures, UsageError
@@ -685,3 +687,198 @@ class TestOptions:
             again()
         assert Path("o.jsonl").read_text() == "mine\n"
         assert batchkit.Job("j").status().failed == 1
+
+
+class Fate(NamedTuple):
+    """What becomes of an item: `fails` calls fail (`None`: all); then it is skipped, or gives so many results."""
+
+    fails: int | None = 0
+    skipped: bool = False
+    unreadable: bool = False
+    results: int = 1
+
+
+FATES = st.one_of(
+    st.integers(0, 3).map(lambda results: Fate(results=results)),
+    st.tuples(st.integers(1, 3), st.integers(0, 3)).map(lambda both: Fate(fails=both[0], results=both[1])),
+    st.integers(0, 3).map(lambda results: Fate(fails=None, results=results)),
+    st.just(Fate(skipped=True)),
+    st.just(Fate(unreadable=True)),
+)
+SOME = st.one_of(st.none(), st.integers(0, 9))
+ACTIONS = st.one_of(
+    st.tuples(st.just("run"), SOME, st.sampled_from(["skip", "skip", "stop"])),
+    st.tuples(st.just("retry"), SOME, st.booleans()),
+    st.tuples(st.just("mend"), st.integers(0, 24), st.just(None)),
+    st.tuples(st.just("grow"), st.integers(1, 10), st.just(None)),
+)
+
+
+class Simulation:
+    """A job over items with fates, and what its results and failures ought to be."""
+
+    def __init__(self, where: str, fates: list[Fate], kind: str, output: str | None, size: int, retries: int) -> None:
+        self.fates = fates
+        self.kind = kind
+        self.left = {number: fate.fails for number, fate in enumerate(fates) if fate.fails != 0}
+        self.input = Path(where, "items.txt")
+        self.input.touch()
+        self.written = 0
+        self.options: dict[str, Any] = {"batch_size": size, "retries": retries, "retry_wait": 0, "progress": "none"}
+        self.output = None if output is None else f"{where}/{output}"
+        self.state = f"{where}/state"
+
+    def one(self, item: str) -> Iterator[Any]:
+        """Do what the fate of an item wants."""
+        number = int(item)
+        left = self.left.get(number, 0)
+        if left != 0:
+            self.left[number] = None if left is None else left - 1
+            raise ValueError(number)
+        if self.fates[number].skipped:
+            raise batchkit.SkipItem
+        for part in range(self.fates[number].results):
+            yield _row(number, part)
+
+    def single(self, item: str) -> Any:
+        """Do it for a function that gives one result, or none."""
+        return next(self.one(item), None)
+
+    def many(self, items: list[str]) -> list[Any]:
+        """Do it for a batched function whose results are not one per item."""
+        return [result for item in items for result in self.one(item)]
+
+    def side(self, items: list[str]) -> list[Any]:
+        """Do it for a batched function whose results are."""
+        return [next(self.one(item), None) for item in items]
+
+    @property
+    def function(self) -> Any:
+        """The function of the job."""
+        return {"plain": self.single, "generator": self.one, "flat": self.many, "batched": self.side}[self.kind]
+
+    @property
+    def job(self) -> batchkit.Job:
+        """The job."""
+        return batchkit.Job("j", self.state)
+
+    def grow(self, count: int) -> None:
+        """Append items to the input."""
+        with self.input.open("ab") as file:
+            for number in range(self.written, min(self.written + count, len(self.fates))):
+                file.write(b"\xff\n" if self.fates[number].unreadable else b"%d\n" % number)
+                self.written = number + 1
+
+    def run(self, most: int | None = None, on_error: str = "skip") -> batchkit.Result | None:
+        """Run the job; `None`: it ended by an error."""
+        try:
+            return batchkit.process(
+                batchkit.lines(self.input),
+                self.function,
+                batched=self.kind in {"flat", "batched"},
+                output=self.output,
+                job="j",
+                state_dir=self.state,
+                on_error=on_error,
+                max_items=most,
+                **self.options,
+            )
+        except ItemError:
+            return None
+
+    def retry(self, most: int | None = None) -> batchkit.Result:
+        """Run a round."""
+        return self.job.retry(self.function, max_items=most, retry_wait=0, progress="none")
+
+    def check(self, *, merged: bool) -> list[int]:
+        """Compare what is stored with what is known; return the failures. merged: whether no round is unfinished."""
+        status = self.job.status()
+        handled = status.done + status.failed + status.skipped
+        numbers = [failure.number for failure in self.numbered()]
+        assert numbers == sorted(set(numbers)), "each once, in input order"
+        assert len(numbers) == status.failed
+        skipped = sum(fate.skipped for fate in self.fates[:handled])
+        assert status.skipped == skipped
+        if merged:
+            good = [number for number in range(handled) if number not in numbers]
+            assert results_of(self.job.results()) == self.results(good)
+        return numbers
+
+    def numbered(self) -> list[Any]:
+        """Return the failures, numbered through all shards by what they are: unreadable ones by their place."""
+        lines = {}
+        at = 0
+        for number, line in enumerate(self.input.read_bytes().split(b"\n")):
+            lines[at] = number
+            at += len(line) + 1
+        return [failure._replace(number=lines[failure.at[1]]) for failure in self.job.failures()]
+
+    def results(self, numbers: list[int]) -> list[Any]:
+        """Return the results of items that are fine."""
+        most = 1 if self.kind in {"plain", "batched"} else 3
+        return [
+            _row(number, part)
+            for number in numbers
+            if not self.fates[number].skipped
+            for part in range(min(most, self.fates[number].results))
+        ]
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    fates=st.lists(FATES, min_size=1, max_size=25),
+    kind=st.sampled_from(["plain", "generator", "flat", "batched"]),
+    output=st.sampled_from(["o.jsonl", "o.txt", "o.csv", "o.parquet", "o.csv.gz", "out/", None]),
+    size=st.integers(1, 8),
+    retries=st.integers(0, 2),
+    first=st.integers(0, 25),
+    actions=st.lists(ACTIONS, max_size=8),
+)
+def test_in_the_end_all_is_as_if_nothing_had_happened(
+    fates: list[Fate],
+    kind: str,
+    output: str | None,
+    size: int,
+    retries: int,
+    first: int,
+    actions: list[tuple[str, Any, Any]],
+) -> None:
+    """Runs that stop anywhere, rounds in between, items that are mended, an input that grows.
+
+    After each step failures are kept once and in order, and results stand in theirs; in the end there are those of all
+    items but of those that never were fine.
+    """
+    with tempfile.TemporaryDirectory() as where:
+        world = Simulation(where, fates, kind, output, size, retries)
+        world.grow(first)
+        merged = True
+        begun = False
+        for action, what, how in actions:
+            if action == "grow":
+                world.grow(what)
+            elif action == "mend":
+                world.left.pop(what, None)
+            elif action == "run":
+                world.run(what, how)
+                begun = True
+            elif begun:
+                merged = world.retry(what).completed
+            if begun and action in {"run", "retry"}:
+                world.check(merged=merged)
+        world.grow(len(fates))
+        result = world.run()
+        assert result is not None
+        assert result.completed
+        world.left = {number: None for number, left in world.left.items() if left is None}
+        for _ in range(2):  # one may only end what was paused
+            retried = world.retry()
+            assert retried.completed
+        never = [number for number, fate in enumerate(fates) if fate.unreadable or number in world.left]
+        assert world.check(merged=True) == never
+        status = world.job.status()
+        assert (status.status, status.failed) == ("completed", len(never))
+        assert status.done == len(fates) - len(never) - status.skipped
+        if output == "o.txt":
+            rows = [json.loads(line) for line in Path(where, output).read_text().splitlines()]
+            assert rows == world.results([number for number in range(len(fates)) if number not in never])
