@@ -53,11 +53,11 @@ class Limit:
         self.most = most
         self._clock = clock
         self._begun = clock()
-        self._share = math.inf
+        self._percent = math.inf
         self._count = math.inf
         if isinstance(most, str) and most.strip().endswith("%"):
-            self._share = _number(most.strip()[:-1], most) / 100
-            if self._share > 1:
+            self._percent = _number(most.strip()[:-1], most)
+            if self._percent > 100:  # noqa: PLR2004  # of a hundred
                 raise UsageError(f"max_failures is {most!r}; give at most 100%")
         elif most is not None:
             self._count = _number(most, most)
@@ -70,7 +70,8 @@ class Limit:
         final: whether nothing is left to do, so that a share is judged in any case.
         """
         enough = final or handled >= ENOUGH_ITEMS or self._clock() - self._begun >= ENOUGH_SECONDS
-        if failed > self._count or (enough and failed > self._share * handled):
+        # Not as a fraction of 1: 29 of 100 are more than 0.29 * 100.
+        if failed > self._count or (enough and 100 * failed > self._percent * handled):
             look = "" if job is None else f"; see: batchkit failures {job}"
             again = "" if job is None else f", run them again with: batchkit retry {job}"
             raise TooManyFailures(
@@ -87,6 +88,14 @@ def _number(text: Any, given: Any) -> float:
     if not 0 <= number < math.inf:
         raise UsageError(f"max_failures is {given!r}; give a number of items, or a share such as '1%'")
     return number
+
+
+def text_of(error: BaseException | None) -> str:
+    """Return the text of an exception, whatever its `__str__` may raise."""
+    try:
+        return str(error)
+    except Exception as raised:  # noqa: BLE001  # it is the user's own
+        return f"({type(raised).__name__} in its __str__)"
 
 
 class Done(NamedTuple):
@@ -222,10 +231,10 @@ class Attempts:
             return None
         if not self._worth_another(outcome, attempts):
             return outcome, attempts
-        from tenacity import Retrying, wait_exponential_jitter  # noqa: PLC0415  # 50 ms, and few runs need it
+        from tenacity import Retrying, wait_exponential, wait_random  # noqa: PLC0415  # 50 ms, and few runs need it
 
         policy = self._policy
-        backoff = wait_exponential_jitter(policy.retry_wait, policy.retry_max_wait, jitter=policy.retry_wait)
+        backoff = wait_exponential(policy.retry_wait, policy.retry_max_wait) + wait_random(0, policy.retry_wait)
 
         def call() -> Outcome:
             nonlocal outcome, attempts
@@ -263,7 +272,7 @@ class Attempts:
         if isinstance(error, RetryLater) and error.after is not None:
             seconds = error.after
         if seconds >= _TELL_WAITS:
-            what = " ".join(f"{type(error).__name__}: {error}".split())
+            what = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
             self._say(f"attempt {attempts} failed, the next one is in {seconds:.0f} s: {what}")
         return seconds
 

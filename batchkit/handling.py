@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from batchkit.errors import ItemError
-from batchkit.failures import Done, Failed, Skipped
+from batchkit.failures import Done, Failed, Skipped, text_of
 from batchkit.writers.base import ResultError
 
 TYPE_CHECKING = False
@@ -30,7 +30,13 @@ _TRACEBACK = 8 << 10
 _MESSAGE = 4 << 10
 """Characters of a traceback, of which the end tells most, and of a message that are kept."""
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_LIBRARY = os.path.dirname(os.__file__)
+_OURS = (
+    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+    os.path.join(_LIBRARY, "asyncio", ""),
+    os.path.join(_LIBRARY, "concurrent", ""),
+)
+"""Where the code is that stands between the loop and the function."""
 
 
 class Handled(NamedTuple):
@@ -248,16 +254,19 @@ def schema_of(items: Any) -> str | None:
 
 
 def _message_of(error: BaseException) -> str:
-    return error.why if isinstance(error, ResultError) else str(error)
+    return error.why if isinstance(error, ResultError) else text_of(error)
 
 
 def _traceback_of(error: BaseException) -> str:
-    """Return the traceback of what the function raised, without batchkit's own calls; "" if there is nothing else."""
+    """Return the traceback of what the function raised, without the calls that led there; "" if there is nothing else.
+
+    Those are batchkit's own, and for an async function also the event loop's.
+    """
     known = getattr(error, "__batchkit_traceback__", None)  # of another process
     if known is not None:
         return str(known)
     frames: TracebackType | None = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_HERE):
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
         frames = frames.tb_next
     if frames is None:
         return ""
@@ -275,7 +284,8 @@ def item_error(batch: Batch, fault: Failed, number: int, describe: Callable[[Any
     elif isinstance(error, ResultError):
         what = f"the result of {who} at {where} (batch {number:,}) cannot be stored: {error.why}"
     else:
-        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = text_of(error)
+        why = f"{type(error).__name__}: {text}" if text else type(error).__name__
         what = f"the function failed on {who} at {where}{tries}: {why}"
     message = (
         f"{' '.join(what.split())}; everything before it is kept, the next run begins with it, "
@@ -285,5 +295,7 @@ def item_error(batch: Batch, fault: Failed, number: int, describe: Callable[[Any
 
 
 def _short(item: Any) -> str:
-    text = repr(item)
+    from batchkit.tagged import shown  # noqa: PLC0415  # as above
+
+    text = shown(item)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from batchkit.model import Checkpoint
     from batchkit.writers.base import PublishLog
 
-_KEPT = ("shard", "number", "at", "where", "place", "item", "attempts", "unreadable")
-"""What of a failure a round needs to know."""
+_KEPT = ("shard", "number", "at", "where", "place", "item", "attempts", "unreadable", "message")
+"""What of a failure a round needs to know; the message: why an item could not be read."""
 
 
 class RoundState(NamedTuple):

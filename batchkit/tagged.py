@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TAG, VALUE = "$", "v"
 _TEXT_LENGTH = 2_000
+_PRINTED_BITS = 14_000
+"""Python refuses to print longer integers, see `sys.set_int_max_str_digits`; in base 16 it prints any."""
 
 
 class NotKept(Exception):
@@ -36,17 +38,24 @@ class NotKept(Exception):
 
 def encode(value: Any) -> Any:
     """Return a JSON value for any value; one of which no form is known becomes its `repr`."""
+    try:
+        return _encoded(value)
+    except RecursionError:  # it holds itself, or is as deep as if it did
+        return {TAG: "text", VALUE: shown(value)}
+
+
+def _encoded(value: Any) -> Any:
     kind = type(value)
-    if value is None or kind in {str, int, bool}:
+    if value is None or kind in {str, bool} or (kind is int and value.bit_length() <= _PRINTED_BITS):
         return value
     if kind is float:
         return value if math.isfinite(value) else {TAG: "float", VALUE: repr(value)}
     if kind is list:
-        return [encode(each) for each in value]
+        return [_encoded(each) for each in value]
     if kind is dict:
         if all(type(key) is str for key in value) and TAG not in value:
-            return {key: encode(each) for key, each in value.items()}
-        return {TAG: "dict", VALUE: [[encode(key), encode(each)] for key, each in value.items()]}
+            return {key: _encoded(each) for key, each in value.items()}
+        return {TAG: "dict", VALUE: [[_encoded(key), _encoded(each)] for key, each in value.items()]}
     return _tagged(value, kind)
 
 
@@ -54,11 +63,12 @@ def _tagged(value: Any, kind: type) -> Any:
     for name, (of_kind, to_json, _) in _KINDS.items():
         if kind is of_kind or (of_kind is Path and isinstance(value, Path)):
             plain = to_json(value)
-            return {TAG: "text", VALUE: _shortened(value)} if plain is None else {TAG: name, VALUE: plain}
-    return {TAG: "text", VALUE: _shortened(value)}
+            return {TAG: "text", VALUE: shown(value)} if plain is None else {TAG: name, VALUE: plain}
+    return {TAG: "text", VALUE: shown(value)}
 
 
-def _shortened(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return the `repr` of a value, cut to a length, or what its type is if it has none."""
     try:
         return repr(value)[:_TEXT_LENGTH]
     except Exception as error:  # noqa: BLE001  # whatever a foreign `__repr__` raises
@@ -99,12 +109,13 @@ def _in_zone(kind: Any) -> Callable[[Any], Any]:
 
 _KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "float": (float, repr, float),
+    "int": (int, hex, lambda plain: int(plain, 16)),
     "dict": (dict, list, lambda pairs: {decode(key): decode(each) for key, each in pairs}),
-    "tuple": (tuple, lambda value: [encode(each) for each in value], lambda plain: tuple(map(decode, plain))),
-    "set": (set, lambda value: [encode(each) for each in value], lambda plain: set(map(decode, plain))),
+    "tuple": (tuple, lambda value: [_encoded(each) for each in value], lambda plain: tuple(map(decode, plain))),
+    "set": (set, lambda value: [_encoded(each) for each in value], lambda plain: set(map(decode, plain))),
     "frozenset": (
         frozenset,
-        lambda value: [encode(each) for each in value],
+        lambda value: [_encoded(each) for each in value],
         lambda plain: frozenset(map(decode, plain)),
     ),
     "bytes": (bytes, lambda value: base64.b64encode(value).decode(), base64.b64decode),
@@ -118,7 +129,11 @@ _KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     ),
     "decimal": (Decimal, str, Decimal),
     "uuid": (uuid.UUID, str, uuid.UUID),
-    "complex": (complex, lambda value: [value.real, value.imag], lambda plain: complex(*plain)),
+    "complex": (
+        complex,
+        lambda value: [encode(value.real), encode(value.imag)],
+        lambda plain: complex(*map(decode, plain)),
+    ),
     "path": (Path, str, Path),
 }
 """Name → type, what makes a JSON value of it (`None`: cannot be), what makes it again."""

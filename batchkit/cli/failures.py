@@ -54,9 +54,15 @@ def failures(job: str, last: int | None, items: bool, as_json: bool, state_dir: 
         _print_items(found)
     elif last is not None:
         for failure in found:
-            click.echo(_in_full(failure))
+            _print(_in_full(failure))
     else:
         _print_table(job, found)
+
+
+def _print(text: str, *, nl: bool = True) -> None:
+    """Print a text, with escapes for what standard output has no bytes for: JSON may hold halves of characters."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=nl)
 
 
 def _print_json(found: Iterable[Failure]) -> None:
@@ -64,7 +70,7 @@ def _print_json(found: Iterable[Failure]) -> None:
 
     between = "[\n"
     for failure in found:
-        click.echo(between + json.dumps({**failure._asdict(), "item": encode(failure.item)}), nl=False)
+        _print(between + json.dumps({**failure._asdict(), "item": encode(failure.item)}), nl=False)
         between = ",\n"
     click.echo("\n]" if between != "[\n" else "[]")
 
@@ -75,7 +81,7 @@ def _print_items(found: Iterable[Failure]) -> None:
         if failure.unreadable or failure.kept_as_text:
             lost += 1
         else:
-            click.echo(_plain(failure.item))
+            _print(_plain(failure.item))
     if lost:
         say(f"{lost:,} more could not be read or have no form in JSON; see them with --json")
 
@@ -106,7 +112,7 @@ def _print_table(job: str, found: Iterable[Failure]) -> None:
         return
     click.echo(f"{job}: {total:,} failure{'' if total == 1 else 's'}\n")
     for line in _table(sorted(groups.values(), key=lambda group: -group[0])):
-        click.echo(line)
+        _print(line)
     click.echo(f"\nRun them again: batchkit retry {job}. In full: batchkit failures {job} --last 3, or --json.")
 
 

@@ -26,7 +26,8 @@ class RoundReader(NdjsonReader):
 
     schema: columns of the items as failure files keep them, `None` if they are no rows of a table.
     batched: whether the function takes batches; then the items of a batch stood side by side, so that it is known where
-    all of their results belong.
+    all of their results belong. A place in the output that they share is not enough: results of an earlier round may
+    stand there between theirs.
     """
 
     kind = "round"
@@ -49,8 +50,8 @@ class RoundReader(NdjsonReader):
     def _runs(self, entries: Sequence[dict[str, Any]]) -> Iterator[int]:
         """Yield how many entries each belong together."""
         count, before = 0, None
-        for entry in entries:
-            key = self._key(entry)
+        for index, entry in enumerate(entries):
+            key = self._key(entry, index)
             if count and (key is None or key != before):
                 yield count
                 count = 0
@@ -58,11 +59,11 @@ class RoundReader(NdjsonReader):
         if count:
             yield count
 
-    def _key(self, entry: dict[str, Any]) -> Any:
+    def _key(self, entry: dict[str, Any], index: int) -> Any:
         """Return what entries that belong together have in common; `None` for one that stands alone."""
         if entry.get("unreadable") or _lost(entry) is not None:
             return None
-        return (entry["shard"], entry["place"]) if self._batched else ()
+        return (entry["shard"], entry["number"] - index) if self._batched else ()
 
 
 class EntryBatch(Batch):
@@ -75,9 +76,10 @@ class EntryBatch(Batch):
         self._inner, self._schema = inner, schema
         self.entries: Sequence[dict[str, Any]] = inner.items
         self.start, self.stop, self.proof = inner.start, inner.stop, inner.proof
-        lost = _lost(self.entries[0])
-        if self.entries[0].get("unreadable"):
-            self.items, self.unreadable = [None], {0: "it could not be read when it failed"}
+        first = self.entries[0]
+        lost = _lost(first)
+        if first.get("unreadable"):
+            self.items, self.unreadable = [None], {0: first.get("message") or "it could not be read when it failed"}
         elif lost is not None:
             self.items, self.unreadable = [None], {0: f"it has no form in JSON, only this text of it was kept: {lost}"}
         else:
