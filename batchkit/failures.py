@@ -22,6 +22,9 @@ ENOUGH_ITEMS = 1_000
 ENOUGH_SECONDS = 300.0
 """A share of failures is judged once so many items are handled or a run took so long, and at the end."""
 
+_SHOWN = 80
+"""Characters of an item that a message shows."""
+
 _TELL_WAITS = 5.0
 """Seconds from which on a person is told of a wait."""
 
@@ -88,6 +91,14 @@ def _number(text: Any, given: Any) -> float:
     if not 0 <= number < math.inf:
         raise UsageError(f"max_failures is {given!r}; give a number of items, or a share such as '1%'")
     return number
+
+
+def short(item: Any) -> str:
+    """Return an item for a message."""
+    from batchkit.tagged import shown  # noqa: PLC0415  # 10 ms of imports that few runs need
+
+    text = shown(item)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def text_of(error: BaseException | None) -> str:
@@ -162,9 +173,9 @@ class Attempts:
         """Take a stretch from its first outcome to its end; return the index up to which it was worked through."""
         if self._caller.batched:
             return (yield from self._whole(batch, seq, first, stop, outcome))
-        return (yield from self._each(first, outcome))
+        return (yield from self._each(batch, first, outcome))
 
-    def _each(self, first: int, outcome: Outcome) -> Generator[Done | Failed | Skipped, None, int]:
+    def _each(self, batch: Batch, first: int, outcome: Outcome) -> Generator[Done | Failed | Skipped, None, int]:
         """Take a stretch of single calls, one of which may have failed."""
         while True:
             if outcome.done:
@@ -172,7 +183,7 @@ class Attempts:
             first += outcome.done
             if outcome.error is None:
                 return first
-            again = self._tried_again(outcome.error)
+            again = self._tried_again(batch, first, outcome.error)
             if again is None:
                 return first
             last, attempts = again
@@ -187,7 +198,7 @@ class Attempts:
         if outcome.error is None:
             yield Done(first, outcome)
             return stop
-        again = self._tried_again(outcome.error)
+        again = self._tried_again(batch, first, outcome.error)
         if again is None:
             return first
         last, attempts = again
@@ -220,8 +231,8 @@ class Attempts:
                 return reached
         return stop
 
-    def _tried_again(self, error: BaseException) -> tuple[Outcome, int] | None:
-        """Call once more what failed with `error`, as often as the policy says.
+    def _tried_again(self, batch: Batch, first: int, error: BaseException) -> tuple[Outcome, int] | None:
+        """Call once more what failed with `error`, from the item at `first` on, as often as the policy says.
 
         Return the last outcome and the number of attempts; `None`: it is to be left to the next run. What fails after
         a request to stop is part of the stop: Ctrl-C also reached what the function had started.
@@ -247,7 +258,7 @@ class Attempts:
         retrying = Retrying(
             retry=lambda _: self._worth_another(outcome, attempts),
             stop=lambda _: False,  # the line above says when: it depends on the error
-            wait=lambda state: self._pause(outcome.error, attempts, lambda: backoff(state)),
+            wait=lambda state: self._pause(batch.items[first], outcome.error, attempts, lambda: backoff(state)),
             sleep=self._sleep,
         )
         try:
@@ -264,15 +275,15 @@ class Attempts:
             return True  # whoever killed it may have meant another: only a second death is the item's
         return attempts <= self._policy.retries and isinstance(error, (RetryLater, *self._policy.retry_on))
 
-    def _pause(self, error: BaseException | None, attempts: int, backoff: Callable[[], float]) -> float:
-        """Return for how many seconds to wait before the next attempt."""
+    def _pause(self, item: Any, error: BaseException | None, attempts: int, backoff: Callable[[], float]) -> float:
+        """Return for how many seconds to wait before the next attempt; a long wait is told."""
         if isinstance(error, WorkerDied) and attempts == 1:
             return 0.0
         seconds = min(backoff(), self._policy.retry_max_wait)
         if isinstance(error, RetryLater) and error.after is not None:
             seconds = error.after
         if seconds >= _TELL_WAITS:
-            what = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
+            what = " ".join(f"{short(item)}: {type(error).__name__}: {text_of(error)}".split())
             self._say(f"attempt {attempts} failed, the next one is in {seconds:.0f} s: {what}")
         return seconds
 

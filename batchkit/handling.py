@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from batchkit.errors import ItemError
-from batchkit.failures import Done, Failed, Skipped, text_of
+from batchkit.failures import Done, Failed, Skipped, short, text_of
 from batchkit.writers.base import ResultError
 
 TYPE_CHECKING = False
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from batchkit.model import Batch, Checkpoint, Outcome
     from batchkit.readers.base import Reader
     from batchkit.writers.base import Writer
-
-_SHOWN = 80
-"""Characters of an item that a message shows."""
 
 _TRACEBACK = 8 << 10
 _MESSAGE = 4 << 10
@@ -277,7 +274,7 @@ def item_error(batch: Batch, fault: Failed, number: int, describe: Callable[[Any
     """Name an item that ends the run, its place, the number of its batch, the error and the next step, in one line."""
     first, error = fault.first, fault.error
     item, where = batch.items[first], describe(batch.coordinate(first))
-    who = _short(item) if fault.length == 1 else f"a batch of {fault.length:,} items from {_short(item)}"
+    who = short(item) if fault.length == 1 else f"a batch of {fault.length:,} items from {short(item)}"
     tries = f" in {fault.attempts} attempts" if fault.attempts > 1 else ""
     if first in batch.unreadable:
         what = f"the item at {where} cannot be read: {batch.unreadable[first]}"
@@ -292,10 +289,3 @@ def item_error(batch: Batch, fault: Failed, number: int, describe: Callable[[Any
         "or passes it over with --on-error skip"
     )
     return ItemError(message, item=item if fault.length == 1 else None, position=where)
-
-
-def _short(item: Any) -> str:
-    from batchkit.tagged import shown  # noqa: PLC0415  # as above
-
-    text = shown(item)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
