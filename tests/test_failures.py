@@ -206,7 +206,7 @@ class TestAttempts:
         """From 5 seconds on, with the error in one line."""
         bench = Bench(Moody({1: 1}, lambda _: batchkit.RetryLater("slow\ndown", after=60)), retries=1)
         bench.pieces([1])
-        assert bench.said == ["attempt 1 failed, the next one is in 60 s: RetryLater: slow down"]
+        assert bench.said == ["attempt 1 failed, the next one is in 60 s: 1: RetryLater: slow down"]
         bench = Bench(Moody({1: 1}), retries=1, retry_wait=1.0)
         bench.pieces([1])
         assert bench.said == []
