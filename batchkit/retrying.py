@@ -12,7 +12,17 @@ from batchkit.failure_file import failure_of
 from batchkit.readers.round import RoundReader
 from batchkit.result import Retried, reason_for_people
 from batchkit.resume import OpenJob, Outputs, Wishes, failure_file, found, reopen
-from batchkit.rounds import RoundState, begin, items_of, not_merged, part_of, rounds_of, schema_for, still_failed
+from batchkit.rounds import (
+    RoundState,
+    begin,
+    items_of,
+    not_merged,
+    part_of,
+    rounds_of,
+    schema_for,
+    settled,
+    still_failed,
+)
 from batchkit.run import Work, as_job, publish, sayer
 
 TYPE_CHECKING = False
@@ -55,9 +65,9 @@ def retry(job: JobDirectory, again: Again) -> Retried:
         if not manifest.ready:
             return _result(job, manifest, again, None, 0, completed=True)
         say = sayer(again.progress)
+        rounds = settled(job, manifest.job)
         opened = found(job, manifest, Outputs(lambda _: output, lambda each: leave_output(job, each)), say)
         _make_durable(job, opened)
-        rounds = rounds_of(job, manifest.job)
         failed, resolved = sum(1 for _ in still_failed(job, _points(opened), rounds)), _resolved(rounds)
         completed = True
         if failed or not all(state.ended for state in rounds):

@@ -23,7 +23,7 @@ from batchkit.processor import Processor
 from batchkit.progress import Progress
 from batchkit.result import Result, reason_for_people
 from batchkit.resume import Outputs, ShardState, failure_file, open_job, reopen
-from batchkit.rounds import merged_by, not_merged, rounds_of, still_failed
+from batchkit.rounds import merged_by, not_merged, proved, rounds_of, settled, still_failed
 from batchkit.tally import Tally
 from batchkit.writers.memory import MemoryOutput
 from batchkit.writers.stdout import OutputClosed
@@ -148,7 +148,7 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
 
 def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
     shards = opened.shards
-    rounds = rounds_of(job, opened.manifest.job)
+    rounds = settled(job, opened.manifest.job)
     resolved = sum(state.done for state in rounds), sum(state.skipped for state in rounds)
     tally = Tally(work.reader, [s.span for s in shards], [s.base for s in shards], resolved)
     run = _Run(work, job.name, number, tally)
@@ -203,7 +203,7 @@ def _interrupted(work: Work, job: JobDirectory) -> Result:
 
 def failures_of(job: JobDirectory, manifest: Manifest) -> Iterator[Failure]:
     """Yield the failures of a job that no round has resolved, in input order."""
-    points = job.commits(manifest) if manifest.ready else []
+    points = proved(job, manifest) if manifest.ready else []
     return map(failure_of, still_failed(job, points, rounds_of(job, manifest.job)))
 
 
