@@ -54,6 +54,11 @@ class RoundState(NamedTuple):
         return sum(point.done for point in self.points if point is not None)
 
     @property
+    def failed(self) -> int:
+        """Items that failed again."""
+        return sum(point.failed for point in self.points if point is not None)
+
+    @property
     def skipped(self) -> int:
         """Items that were dropped on purpose."""
         return sum(point.skipped for point in self.points if point is not None)

@@ -176,6 +176,8 @@ def publish(
         return False
     for each in brought:
         files.remove(each.path)
+    for state in rounds:
+        state.directory.clean()  # one that is at its end is not opened again
     return True
 
 
