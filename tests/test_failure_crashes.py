@@ -6,6 +6,7 @@ The series are sampled, by a seed, where they are long; the full counts are for 
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +28,8 @@ from tests.failing_jobs import (
     Told,
     numbers,
 )
-from tests.kernels import Recording, materialize
+from tests.kernels import Failing, Recording, materialize
+from tests.test_faults import FAULTS, descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -268,3 +270,67 @@ def test_the_end_of_a_round_is_on_the_disk_before_anything_is_built_on_it(
     series = Series(tmp_path, "out.csv", scenario, sync_interval=None)
     count = series.count()
     assert cut_series(series, range(count // 2, count, 3 if sampled else 1), [None] if sampled else [30, None]) > 0
+
+
+@pytest.mark.parametrize("sampled", [SAMPLE, EVERY])
+@pytest.mark.parametrize("output", ["out.csv", "out.parquet"])
+def test_no_power_cut_takes_a_job_back_behind_failures_that_a_round_worked_through(
+    tmp_path: Path, output: str, sampled: bool
+) -> None:
+    """A job is killed with nothing synced, its failures are retried, the power goes: no item is done twice."""
+    job = FailingJob(tmp_path / "work", output, sync_interval=None)
+    job.run_all([PROCESS, FIRST, SECOND])
+    expected, count = job.told(), job.count(Step("process", (("restart", True),)))
+    states = 0
+    for place in range(count // 3, count, 9 if sampled else 1):
+        for later in [60, None] if sampled else [20, 35, 50, 65, 80, 95, None]:
+            job.clear()
+            kernel = Recording(job.directory)
+            assert job.cut(kernel, PROCESS, place)
+            job.cut(kernel, FIRST, later)
+            for what, state in kernel.distinct_states(seed=place):
+                materialize(job.directory, state)
+                try:
+                    job.run_all([FIRST, PROCESS, SECOND, SECOND])
+                    told = job.told()
+                    assert (told.results, told.counts) == (expected.results, expected.counts)
+                    # Not the attempts: how often an item was tried depends on when it came to be a failure.
+                    assert [each[:5] for each in told.failures] == [each[:5] for each in expected.failures]
+                except Exception as error:
+                    raise AssertionError(f"killed at call {place}, cut at {later}, {what}: {error}") from error
+                states += 1
+    assert states > 20
+
+
+# Disk faults
+
+
+@pytest.mark.parametrize("sampled", [SAMPLE, EVERY])
+@pytest.mark.parametrize("lasting", [True, False])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("output", ["out.csv", pytest.param("out.parquet", marks=pytest.mark.soak)])
+def test_a_fault_at_any_call_is_one_clear_error_and_going_on_is_exact(
+    tmp_path: Path, output: str, scenario: str, lasting: bool, sampled: bool
+) -> None:
+    """Of the disk, never of an item: no failure is kept for it, and nothing is lost or doubled by what comes next."""
+    series = Series(tmp_path, output, scenario, small_journals=True, sync_interval=0)
+    job, opened = series.job, None
+    for names, error in FAULTS:
+        count = job.count(series.struck, names)
+        opened = opened or descriptors()
+        for place in places(count, 3, sampled=sampled, seed=error):
+            job.restore()
+            failure = job.refused(series.struck, Failing(names, place, error, lasting=lasting))
+            at = f"{names} {os.strerror(error)} at call {place}"
+            needed = lasting or names[0] in {"write", "fsync"}  # else it may be a call that nothing depends on
+            assert failure is not None or not needed, f"{at}: unnoticed"
+            if failure is not None:
+                assert failure.exit_code == 1, f"{at}: {failure!r}"
+                assert os.strerror(error) in str(failure), at
+                assert "\n" not in str(failure)
+            try:
+                series.go_on()
+            except Exception as what:
+                raise AssertionError(f"{at}: {what}") from what
+        job.restore()
+    assert descriptors() == opened
