@@ -5,14 +5,19 @@ The series are sampled, by a seed, where they are long; the full counts are for 
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import random
+import sys
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from batchkit import journal
+import batchkit
+from batchkit import files, journal
+from batchkit.result import EXIT_FAILURES
 from tests.children import Nursery
 from tests.failing_jobs import (
     BROKEN,
@@ -30,6 +35,7 @@ from tests.failing_jobs import (
 )
 from tests.kernels import Failing, Recording, materialize
 from tests.test_faults import FAULTS, descriptors
+from tests.test_soak import run_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -334,3 +340,142 @@ def test_a_fault_at_any_call_is_one_clear_error_and_going_on_is_exact(
                 raise AssertionError(f"{at}: {what}") from what
         job.restore()
     assert descriptors() == opened
+
+
+# Kills at random moments
+
+
+class Random:
+    """Jobs of the command line that are run and retried in turn and killed at random moments.
+
+    isolated: whether the function has a process of its own, which bad items then kill.
+    """
+
+    def __init__(self, directory: Path, seed: str, *, items: int, grown: int, isolated: bool = False) -> None:
+        """Write the functions."""
+        self.kills = self.jobs = 0
+        self._directory = directory
+        self._pick = random.Random(seed)
+        self._items = items
+        self._grown = grown
+        self._isolated = isolated
+        self._total = 0
+        # Every process of a job has this in its environment, however it was started.
+        self._mark = {"BATCHKIT_TEST_MARK": f"{os.getpid()}-{directory}"}
+        (directory / "work.py").write_text(WORK.format(fail=DIE if isolated else RAISE))
+
+    def play(self, kills: int, each: int, seconds: float) -> None:
+        """Kill runs until there were so many kills, at most `each` of a job, after at most so many seconds."""
+        while self.kills < kills:
+            files.remove_tree(str(self._directory / ".batchkit"))
+            (self._directory / "items.txt").write_text("")
+            files.remove(str(self._directory / "out.txt"))
+            self._total = 0
+            self._grow(self._items)
+            until = min(kills, self.kills + each)
+            while self.kills < until:
+                self._strike(self._pick.uniform(0.15, seconds))
+            self._bring_to_its_end()
+            self.jobs += 1
+
+    def _grow(self, items: int) -> None:
+        with (self._directory / "items.txt").open("a") as file:
+            file.write("".join(f"{number}\n" for number in range(self._total, self._total + items)))
+        self._total += items
+
+    def _process(self, seconds: float | None) -> int | None:
+        size, interval = self._pick.choice(["3", "10", "100"]), self._pick.choice(["0", "0.05", "never"])
+        words = ["process", "items.txt", "-f", "work.py:work", "-o", "out.txt", "--on-error", "skip", "--job", "job"]
+        words += ["--isolate-process"] if self._isolated else []
+        return run_for(self._directory, [*words, "-b", size, "--sync-interval", interval], seconds, self._mark)
+
+    def _retry(self, seconds: float | None) -> int | None:
+        interval = self._pick.choice(["0", "0.05", "never"])
+        words = ["retry", "job", "-f", "work.py:mended", "--sync-interval", interval]
+        return run_for(self._directory, words, seconds, self._mark)
+
+    def _strike(self, seconds: float) -> None:
+        if self._pick.random() < 0.1:
+            self._grow(self._grown)
+        ready = (self._directory / ".batchkit/job/job.json").exists()
+        code = (self._retry if ready and self._pick.random() < 0.5 else self._process)(seconds)
+        assert code in {None, 0, EXIT_FAILURES}
+        self.kills += code is None
+
+    def _bring_to_its_end(self) -> None:
+        for run in (self._process, self._retry, self._retry):  # a retry that was killed is gone on with first
+            assert run(None) in {0, EXIT_FAILURES}
+        bad = [number for number in range(self._total) if number % 40 == 7]
+        good = [number for number in range(self._total) if number % 40 != 7]
+        assert (self._directory / "out.txt").read_text() == "".join(f"{number}\n" for number in good)
+        job = batchkit.Job("job", self._directory / ".batchkit")
+        failures = list(job.failures())
+        assert [int(failure.item) for failure in failures] == bad
+        assert len({(failure.shard, failure.number) for failure in failures}) == len(bad)
+        assert {failure.error for failure in failures} == {"WorkerDied" if self._isolated else "ValueError"}
+        status = job.status()
+        assert (status.status, status.done, status.failed) == ("completed", len(good), len(bad))
+        assert not (self._directory / "out.txt.parts").exists()
+        assert not self._left()
+
+    def _left(self) -> list[str]:
+        """Return the processes of the job that live on; they have some seconds to end."""
+        mark = "=".join(*self._mark.items()).encode()
+        deadline = time.monotonic() + 10
+        while True:
+            left = [path for path in glob.glob("/proc/[0-9]*/environ") if mark in _environment(path)]
+            if not left or time.monotonic() > deadline:
+                return left
+
+
+def _environment(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:  # it ended, or is another user's
+        return b""
+
+
+WORK = """
+import os, signal
+
+def work(line):
+    if int(line) % 20 == 7:
+        {fail}
+    return line
+
+def mended(line):
+    if int(line) % 40 == 7:
+        {fail}
+    return line
+"""
+RAISE, DIE = "raise ValueError(line)", "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.slow
+def test_six_random_kills_of_runs_and_retries_lose_and_double_nothing(tmp_path: Path) -> None:
+    """A seeded sample of the series below."""
+    series = Random(tmp_path, "sample", items=3_000, grown=500)
+    series.play(kills=6, each=6, seconds=0.6)
+
+
+@pytest.mark.soak
+def test_two_hundred_random_kills_of_runs_and_retries_lose_and_double_nothing(tmp_path: Path) -> None:
+    """Runs and retries by turns, over an input that grows, from small batches to large ones."""
+    begun = time.monotonic()
+    series = Random(tmp_path, "soak", items=10_000, grown=2_000)
+    series.play(kills=200, each=12, seconds=0.9)
+    sys.stdout.write(f"{series.kills} kills over {series.jobs} jobs in {time.monotonic() - begun:.0f} s\n")
+
+
+@pytest.mark.slow
+def test_killed_runs_of_items_that_kill_their_own_process_leave_no_orphans(tmp_path: Path) -> None:
+    """A seeded sample of the series below."""
+    Random(tmp_path, "isolated", items=60, grown=20, isolated=True).play(kills=4, each=4, seconds=1.5)
+
+
+@pytest.mark.soak
+def test_forty_killed_runs_of_items_that_kill_their_own_process_leave_no_orphans(tmp_path: Path) -> None:
+    """The deadly items are failures, each once, whoever else died on the way."""
+    series = Random(tmp_path, "isolated soak", items=200, grown=40, isolated=True)
+    series.play(kills=40, each=8, seconds=3.0)
