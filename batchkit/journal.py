@@ -20,6 +20,7 @@ the proved records before it move to `NNNNN.history-SEQ.jsonl` (a journal too), 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -118,9 +119,25 @@ class Past:
         """Return the commit at `index`."""
         return _decode_checkpoint(self._lines[index])
 
+    def marks(self, stream: str) -> Sequence[Mark]:
+        """Return the marks of the commits for a stream, "mark" or "kept", decoded one by one."""
+        return _Marks(self, stream)
+
     def bytes_until(self, index: int) -> bytes:
         """Return the commits up to and with the one at `index`, as they stand in the file."""
         return b"".join(line + b"\n" for line in self._lines[: index + 1])
+
+
+class _Marks(Sequence[Any]):
+    def __init__(self, past: Past, stream: str) -> None:
+        self._past = past
+        self._stream = stream
+
+    def __len__(self) -> int:
+        return len(self._past)
+
+    def __getitem__(self, index: Any) -> Any:
+        return getattr(self._past[index], self._stream)
 
 
 def read(path: str) -> Past:

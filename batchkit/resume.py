@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -206,24 +205,10 @@ def recover(job: JobDirectory, manifest: Manifest, number: int, output: Output, 
     if past.broken:
         files.replace(path + ".broken", files.read_bytes(path) or b"")
         say(f"the journal '{path}' is damaged; going on from its last sound commit, a copy is kept as .broken")
-    chosen = failure_file(job, number, manifest.job).intact(_Marks(past, "kept"))
+    chosen = failure_file(job, number, manifest.job).intact(past.marks("kept"))
     if number >= frozen:
-        chosen = min(chosen, output.writer(number, frozen=frozen).intact(_Marks(past, "mark")))
+        chosen = min(chosen, output.writer(number, frozen=frozen).intact(past.marks("mark")))
     return ShardState(number, manifest.plan[number], past, chosen)
-
-
-class _Marks(Sequence[Any]):
-    """The marks of a journal's commits for one of its streams, decoded one by one."""
-
-    def __init__(self, past: journal.Past, name: str) -> None:
-        self._past = past
-        self._name = name
-
-    def __len__(self) -> int:
-        return len(self._past)
-
-    def __getitem__(self, index: Any) -> Any:
-        return getattr(self._past[index], self._name)
 
 
 def failure_file(job: JobDirectory, shard: int, uuid: str) -> FailureFile:

@@ -22,6 +22,7 @@ from batchkit.rounds import (
     resolved_by,
     rounds_of,
     schema_for,
+    settled,
     still_failed,
 )
 from batchkit.run import as_job, publish
@@ -67,15 +68,19 @@ def retry(job: JobDirectory, again: Again) -> Retried:
         if not manifest.ready:
             return _result(job, manifest, again, None, 0, completed=True)
         say = sayer(again.progress)
+        rounds = settled(job, manifest.job)
+        unmerged = bool(not_merged(rounds, job.publish_log(manifest.job)))  # until the next line, perhaps
         opened = found(job, manifest, Outputs(lambda _: output, lambda each: leave_output(job, each)), say)
         _make_durable(job, opened)
-        rounds = rounds_of(job, manifest.job)
         failed, resolved = sum(1 for _ in still_failed(job, _points(opened), rounds)), resolved_by(rounds)
-        completed = True
-        if failed or not all(state.ended for state in rounds):
+        completed, all_ended = True, all(shard.ended for shard in opened.shards)
+        # A retry that was cut short while it merged is only brought to its end: items that have just failed again
+        # would be called once more, and a merge for which there is never time enough would begin anew each time.
+        only_merge = all_ended and unmerged and failed == rounds[-1].failed
+        if not all(state.ended for state in rounds) or (failed and not only_merge):
             completed = _run_round(job, opened, output, rounds, again)
             rounds = rounds_of(job, manifest.job)
-        if completed and all(shard.ended for shard in opened.shards):
+        if completed and all_ended:
             completed = publish(job, opened, _points(opened), rounds, again.budget)
         done, skipped = (now - then for now, then in zip(resolved_by(rounds), resolved, strict=True))
         return _result(job, manifest, again, opened, failed, done=done, skipped=skipped, completed=completed)

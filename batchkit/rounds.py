@@ -14,10 +14,11 @@ import json
 import os
 from typing import Any, NamedTuple
 
-from batchkit import failure_file, files
+from batchkit import failure_file, files, journal
 from batchkit.errors import DamageError
 from batchkit.job import JobDirectory
 from batchkit.writers.base import Insert, Round
+from batchkit.writers.part import Part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ _KEPT = ("shard", "number", "at", "where", "place", "item", "attempts", "unreada
 class RoundState(NamedTuple):
     """A round as its files tell it.
 
-    directory: of the round; `None` in `manifest`: it was not begun yet. points: the newest commit of each shard.
+    directory: of the round; `None` in `manifest`: it was not begun yet. points: the newest commit of each shard
+    that is really there.
     """
 
     directory: JobDirectory
@@ -50,6 +52,11 @@ class RoundState(NamedTuple):
     def done(self) -> int:
         """Items that did not fail again."""
         return sum(point.done for point in self.points if point is not None)
+
+    @property
+    def failed(self) -> int:
+        """Items that failed again."""
+        return sum(point.failed for point in self.points if point is not None)
 
     @property
     def skipped(self) -> int:
@@ -99,9 +106,43 @@ def rounds_of(job: JobDirectory, uuid: str) -> list[RoundState]:
         directory = directory_of(job, number)
         manifest = directory.load()
         if manifest is not None and manifest.definition.get("round_of") == uuid:
-            points = directory.commits(manifest) if manifest.ready else []
-            states.append(RoundState(directory, manifest, points))
+            state = RoundState(directory, manifest, directory.commits(manifest) if manifest.ready else [])
+            if not state.ended and manifest.ready:  # before its end is committed, all else is synced
+                state = state._replace(points=proved(directory, manifest, part_of(directory)))
+            states.append(state)
     return states
+
+
+def settled(job: JobDirectory, uuid: str) -> list[RoundState]:
+    """Return the same to a run that builds on it: that a round ended is durable on return.
+
+    Its end, as a killed run left it, may be only in the page cache. If a power cut took it back once its part is merged
+    and removed, or once a further round is begun, the round could neither go on nor be merged.
+    """
+    rounds = rounds_of(job, uuid)
+    for state in rounds:
+        if state.ended:
+            for shard in range(len(state.points)):
+                files.sync_file(state.directory.shard_path(shard))
+            files.sync_directory(os.path.dirname(state.directory.shard_path(0)))
+    return rounds
+
+
+def proved(job: JobDirectory, manifest: Manifest, part: str | None = None) -> list[Checkpoint | None]:
+    """Return the newest commit of each shard whose failures are really there, and whose results in `part`, if given.
+
+    A power cut may leave the records of later ones.
+    """
+    points = []
+    for shard in range(len(manifest.plan)):
+        path = job.shard_path(shard)
+        past = journal.read(path)
+        kept = failure_file.FailureFile(failure_file.path_beside(path), manifest.job, shard)
+        chosen = kept.intact(past.marks("kept"))
+        if part is not None:
+            chosen = min(chosen, Part(part).intact(past.marks("mark")))
+        points.append(past[chosen] if chosen >= 0 else None)
+    return points
 
 
 def merged_by(rounds: Sequence[RoundState]) -> list[Round]:

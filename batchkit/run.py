@@ -16,7 +16,7 @@ from batchkit.journal import NoJournal
 from batchkit.progress import sayer
 from batchkit.result import Result, reason_for_people
 from batchkit.resume import Outputs, open_job
-from batchkit.rounds import merged_by, not_merged, resolved_by, rounds_of, still_failed
+from batchkit.rounds import merged_by, not_merged, proved, resolved_by, rounds_of, settled, still_failed
 from batchkit.shards import Shards, Streams
 from batchkit.tally import Tally
 from batchkit.writers.memory import MemoryOutput
@@ -94,7 +94,7 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
 
 def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
     shards = opened.shards
-    rounds = rounds_of(job, opened.manifest.job)
+    rounds = settled(job, opened.manifest.job)
     tally = Tally(work.reader, [s.span for s in shards], [s.base for s in shards], resolved_by(rounds))
     run = Shards(work, job.name, number, tally)
     with closing(run):
@@ -121,6 +121,8 @@ def publish(
         return False
     for each in brought:
         files.remove(each.path)
+    for state in rounds:
+        state.directory.clean()  # one that is at its end is not opened again
     return True
 
 
@@ -148,5 +150,5 @@ def _interrupted(work: Work, job: JobDirectory) -> Result:
 
 def failures_of(job: JobDirectory, manifest: Manifest) -> Iterator[Failure]:
     """Yield the failures of a job that no round has resolved, in input order."""
-    points = job.commits(manifest) if manifest.ready else []
+    points = proved(job, manifest) if manifest.ready else []
     return map(failure_of, still_failed(job, points, rounds_of(job, manifest.job)))

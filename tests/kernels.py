@@ -244,6 +244,28 @@ class Recording(Hooked):
         call(path)
         self._change("remove", path)
 
+    def adopt(self) -> None:
+        """Take what the directory holds for what the disk has for sure."""
+        for above, directories, names in os.walk(self._root):
+            for name in directories:
+                self._names[os.path.join(above, name)] = None
+            for name in names:
+                path = os.path.join(above, name)
+                inode = self._names[path] = _Inode()
+                with open(path, "rb") as file:
+                    inode.now = bytearray(file.read())
+                inode.time = os.stat(path).st_mtime_ns
+        self.settle()
+
+    def dies_during(self, run: Callable[[], object]) -> bool:
+        """Run something on this machine; return whether it went off before the end."""
+        try:
+            with installed(self):
+                run()
+        except PowerCut:
+            return True
+        return False
+
     def settle(self) -> None:
         """Let everything reach the disk by itself, as it does after half a minute."""
         self._durable = dict(self._names)
@@ -270,6 +292,14 @@ class Recording(Hooked):
             chosen = dict(zip(map(id, names.values()), fates, strict=True))
             state = self._state(names, lambda inode, chosen=chosen: chosen[id(inode)](inode))  # type: ignore[misc]
             yield f"a mixture (seed {seed}, number {number})", state
+
+    def distinct_states(self, seed: int) -> Iterator[tuple[str, State]]:
+        """Yield the same, but each state only once."""
+        seen: list[State] = []
+        for what, state in self.states(seed):
+            if state not in seen:
+                seen.append(state)
+                yield what, state
 
     def _state(self, names: Names, fate: Callable[[_Inode], bytes]) -> State:
         state: State = {}

@@ -116,7 +116,7 @@ ALLOWED: dict[str, set[str]] = {
     "job": {*WORDS, *BASES, "journal", "locks"},
     "failure_file": {*WORDS, "writers.part"},
     "resume": {*WORDS, *BASES, "failure_file", "journal", "job"},
-    "rounds": {*WORDS, *BASES, "failure_file", "job"},
+    "rounds": {*WORDS, *BASES, "failure_file", "journal", "job", "writers.part"},
     # engine: words, rules, journal, the two seams; none of the other edges
     "syncing": set(),
     "tally": {*WORDS, *BASES},

@@ -87,6 +87,25 @@ def test_a_power_cut_during_the_resume_after_a_kill_gives_the_exact_output(job: 
 
 
 @pytest.mark.slow
+def test_a_power_cut_after_a_killed_publication_was_completed_gives_the_exact_output(job: Job) -> None:
+    """The killed run's rename may be only in the page cache, and the next run finds it done."""
+    job.options["sync_interval"] = 0
+    job.output = job.directory / "results" / "out.csv"  # a directory that nothing else has reason to sync
+    job.output.parent.mkdir()
+    boundaries = job.boundaries()
+    expected = job.output.read_bytes()
+    for first in range(boundaries - 20, boundaries):
+        job.clear()
+        job.output.parent.mkdir()
+        kernel = Recording(job.directory)
+        kernel.adopt()
+        assert cut(job, kernel, first)
+        assert not cut(job, kernel, None)
+        kernel.cut_at = first
+        check_states(job, kernel, expected, seed=first)
+
+
+@pytest.mark.slow
 def test_a_power_cut_while_appended_items_are_added_gives_the_exact_output(job: Job) -> None:
     """The published output, its copy with the new part behind it, and the rename that replaces the one by the other."""
     job.options["sync_interval"] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -14,6 +15,7 @@ import polars as pl
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 LINES = 300_000
@@ -85,10 +87,12 @@ def widened(rows):
 """
 
 
-def run_for(directory: Path, words: list[str], seconds: float | None) -> int | None:
+def run_for(
+    directory: Path, words: Sequence[str], seconds: float | None, env: Mapping[str, str] | None = None
+) -> int | None:
     """Run the command line; kill it after so many seconds. Return its exit code, `None` if it was killed."""
-    command = [sys.executable, "-m", "batchkit", "process", *words, "-q"]
-    process = subprocess.Popen(command, cwd=directory)
+    command = [sys.executable, "-m", "batchkit", *words, "-q"]
+    process = subprocess.Popen(command, cwd=directory, env={**os.environ, **(env or {})})
     try:
         return process.wait(timeout=300 if seconds is None else seconds)
     except subprocess.TimeoutExpired:
@@ -112,7 +116,7 @@ def parquet_kill_series(directory: Path, kills: int, seed: int) -> dict[str, int
     )
     rows.write_parquet(directory / "in.parquet", row_group_size=70_000)
     (directory / "widen.py").write_text(FUNCTION)
-    words = ["in.parquet", "-f", "widen.py:widened", "--batched", "-o", "out.parquet"]
+    words = ["process", "in.parquet", "-f", "widen.py:widened", "--batched", "-o", "out.parquet"]
     assert run_for(directory, [*words, "-b", "20000"], None) == 0
     expected = pl.read_parquet(directory / "out.parquet")
     assert expected["double"].to_list() == list(range(0, 2 * ROWS, 2))

@@ -255,6 +255,8 @@ def _rename(source: str, target: str, size: int, *, replace: bool) -> None:
         files.rename(source, target)
     elif files.size(target) != size:
         raise DamageError(f"'{source}' is gone before it became '{target}'; --restart starts over")
+    else:
+        files.sync_directory(os.path.dirname(target))  # a killed run may have left its rename only in the page cache
 
 
 def _facts_of(path: str) -> dict[str, Any]:
