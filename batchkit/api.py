@@ -11,8 +11,8 @@ from batchkit.budget import seconds_of, stopping_on_signals
 from batchkit.calling import check
 from batchkit.destination import STDOUT, Destination, leave_output, stored
 from batchkit.errors import DamageError, UsageError
-from batchkit.failures import Limit
 from batchkit.job import JobDirectory, Status, names
+from batchkit.limit import Limit
 from batchkit.loading import load_errors
 from batchkit.options import (
     DEFAULTS,

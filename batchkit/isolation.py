@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.calling import Identity
+    from batchkit.current import Identity
     from batchkit.model import Batch
 
 _ASYNC_GRACE = 1.0

@@ -6,7 +6,8 @@ import time
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
-from batchkit.calling import Caller, Identity, is_async
+from batchkit.calling import Caller, is_async
+from batchkit.current import Identity
 from batchkit.failures import Attempts
 from batchkit.handling import Handler, RoundHandler
 from batchkit.model import Checkpoint

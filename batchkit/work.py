@@ -6,7 +6,8 @@ import re
 from typing import Any, NamedTuple
 
 from batchkit.calling import name_of
-from batchkit.failures import Limit, Policy
+from batchkit.failures import Policy
+from batchkit.limit import Limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from typing import Any, NoReturn
 
 from batchkit import wire
 from batchkit.budget import STOP_SIGNALS
-from batchkit.calling import Caller, Identity
+from batchkit.calling import Caller
+from batchkit.current import Identity
 from batchkit.errors import BatchkitError, UsageError
 from batchkit.model import Batch
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import batchkit
-from batchkit.calling import Caller, Identity, name_of
+from batchkit.calling import Caller, name_of
+from batchkit.current import Identity
 from batchkit.errors import ItemError, UsageError
 from batchkit.loading import load
 from batchkit.readers.base import IndexBatch

@@ -16,9 +16,11 @@ from hypothesis import given, settings, strategies as st
 
 import batchkit
 from batchkit.budget import Budget
-from batchkit.calling import Caller, Identity
+from batchkit.calling import Caller
+from batchkit.current import Identity
 from batchkit.errors import ItemError, TooManyFailures, UsageError
-from batchkit.failures import Attempts, Done, Failed, Limit, Policy, Skipped
+from batchkit.failures import Attempts, Done, Failed, Policy, Skipped
+from batchkit.limit import Limit
 from batchkit.readers.base import IndexBatch
 
 if TYPE_CHECKING:

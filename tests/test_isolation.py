@@ -22,7 +22,8 @@ import pytest
 
 import batchkit
 from batchkit import wire
-from batchkit.calling import Caller, Identity
+from batchkit.calling import Caller
+from batchkit.current import Identity
 from batchkit.errors import BatchkitError, UsageError, WorkerDied
 from batchkit.frames.rows import whole
 from batchkit.isolation import IsolatedCaller
@@ -220,7 +221,7 @@ class TestPlainCalls:
         """Standard output and error are those of the parent; input is empty; a death keeps what was printed before."""
         script = """
             import os, sys
-            from batchkit.calling import Identity
+            from batchkit.current import Identity
             from batchkit.isolation import IsolatedCaller
             from batchkit.readers.base import IndexBatch
 
@@ -521,7 +522,7 @@ class TestErrors:
     def test_a_traceback_of_a_scripts_function_begins_with_it(self) -> None:
         """Wherever the function is defined, what is left out is batchkit's own."""
         script = """
-            from batchkit.calling import Identity
+            from batchkit.current import Identity
             from batchkit.isolation import IsolatedCaller
             from batchkit.readers.base import IndexBatch
 
@@ -1049,7 +1050,7 @@ class TestOrphans:
         """Also in the middle of a call that is stuck in C, and with what the function started."""
         script = f"""
             import os, re, signal, subprocess, time
-            from batchkit.calling import Identity
+            from batchkit.current import Identity
             from batchkit.isolation import IsolatedCaller
             from batchkit.readers.base import IndexBatch
 
@@ -1096,7 +1097,7 @@ class TestOrphans:
         """The parent ends, and so does it."""
         script = """
             import os
-            from batchkit.calling import Identity
+            from batchkit.current import Identity
             from batchkit.isolation import IsolatedCaller
             from batchkit.readers.base import IndexBatch
 

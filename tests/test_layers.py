@@ -103,12 +103,14 @@ ALLOWED: dict[str, set[str]] = {
     "journal": WORDS,
     # rules: words and earlier rules
     "budget": WORDS,
+    "limit": WORDS,
     "awaiting": set(),
-    "calling": {*WORDS, "awaiting", "budget", "frames.rows"},
+    "current": WORDS,
+    "calling": {*WORDS, "awaiting", "budget", "current", "frames.rows"},
     "wire": WORDS,
-    "worker": {*WORDS, "budget", "calling", "wire"},
+    "worker": {*WORDS, "budget", "calling", "current", "wire"},
     "child": {*WORDS, "calling", "wire"},
-    "isolation": {*WORDS, "calling", "child", "wire"},
+    "isolation": {*WORDS, "calling", "child", "current", "wire"},
     "failures": {*WORDS, "budget", "calling", "isolation"},
     "loading": WORDS,
     # state: words, journal, the two seams
@@ -126,11 +128,11 @@ ALLOWED: dict[str, set[str]] = {
     },
     # faces: everything below, in this order
     "progress": WORDS,
-    "work": {*WORDS, *BASES, "budget", "calling", "destination", "failures", "job"},
+    "work": {*WORDS, *BASES, "budget", "calling", "destination", "failures", "job", "limit"},
     "result": {*WORDS, "progress"},
     "shards": {
-        *WORDS, *BASES, "calling", "failure_file", "failures", "handling", "isolation", "job", "journal", "processor",
-        "progress", "result", "resume", "tally", "work", "writers.stdout",
+        *WORDS, *BASES, "calling", "current", "failure_file", "failures", "handling", "isolation", "job", "journal",
+        "processor", "progress", "result", "resume", "tally", "work", "writers.stdout",
     },
     "run": {
         *WORDS, *BASES, "journal", "budget", "failure_file", "job", "resume", "rounds", "shards", "tally", "progress",
@@ -150,7 +152,7 @@ ALLOWED: dict[str, set[str]] = {
         "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",
     },
     "api": {
-        *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "failures", "job",
+        *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "job", "limit",
         "loading", "options", "resume", "progress", "result", "retrying", "rounds", "run", "sources", "work",
     },
     "cli.options": {"result"},
