@@ -631,14 +631,52 @@ class TestOptions:
         assert again(str.strip).done == 1
         assert Path("o.txt").read_text() == "a\nb\nc\n"
 
-    def test_jobs_whose_results_are_elsewhere_are_refused(self, capfd: pytest.CaptureFixture[str]) -> None:
-        """Standard output, an output of one's own; with the way out."""
+    def test_a_job_whose_results_were_printed_is_refused(self, capfd: pytest.CaptureFixture[str]) -> None:
+        """With the way out."""
         write_items(range(3))
         World.bad = {1}
         run("plain", "-")
         capfd.readouterr()
         with pytest.raises(UsageError, match=r"were printed.*failures j --items \| batchkit process -"):
             again()
+
+    def test_a_job_with_an_output_of_ones_own_is_refused(self) -> None:
+        """Nothing can be put in between there."""
+
+        class Store:
+            inline = True
+            stored = 0
+
+            def intact(self, marks: Sequence[Any]) -> int:
+                return len(marks) - 1
+
+            def open(self, mark: Any) -> None:
+                self.stored = mark or 0
+
+            def write(self, results: Sequence[Any]) -> None:
+                self.stored += len(results)
+
+            def mark(self) -> int:
+                return self.stored
+
+            def sync(self) -> None:
+                pass
+
+            def close(self) -> None:
+                pass
+
+        class Own:
+            def writer(self, shard: int) -> Store:
+                assert shard == 0
+                return Store()
+
+        write_items(range(3))
+        World.bad = {1}
+        result = batchkit.process("items.txt", plain, output=Own(), job="j", on_error="skip", progress="none")
+        assert (result.done, result.failed) == (2, 1)
+        with pytest.raises(UsageError, match=r"went to an output of your own.*failures j --items") as caught:
+            again()
+        assert caught.value.exit_code == 2
 
     def test_a_removed_job_is_none(self) -> None:
         """There is nothing to run."""
@@ -833,7 +871,7 @@ class Simulation:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     fates=st.one_of(st.lists(FATES, min_size=1, max_size=20), st.lists(MENDED, min_size=8, max_size=15)),
     kind=st.sampled_from(["plain", "generator", "flat", "flat", "batched"]),
