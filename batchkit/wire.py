@@ -28,7 +28,13 @@ READY, BEGIN, RESULT, VALUES, BATCH, FAILED, RAISED, DONE, ASK, SPLIT, CLOSED = 
 
 _HEAD = struct.Struct("<BQ")
 _CHUNK = 1 << 16
-_HERE = os.path.dirname(__file__)
+_LIBRARY = os.path.dirname(os.__file__)
+_BETWEEN = {
+    os.path.dirname(__file__),
+    os.path.join(_LIBRARY, "asyncio"),
+    os.path.join(_LIBRARY, "concurrent", "futures"),
+}
+"""Where the code is that stands between the worker's loop and the function."""
 _TRACEBACK = 8000
 """Bytes of a traceback that are kept, of its end."""
 
@@ -190,7 +196,7 @@ def stand_in(module: str, name: str, text: str) -> Exception:
 def _trace(error: BaseException) -> str:
     """Return the traceback from the function on: how batchkit came to call it helps nobody."""
     begin: TracebackType | None = error.__traceback__
-    while begin is not None and os.path.dirname(begin.tb_frame.f_code.co_filename) == _HERE:
+    while begin is not None and os.path.dirname(begin.tb_frame.f_code.co_filename) in _BETWEEN:
         begin = begin.tb_next
     try:
         lines = traceback.format_exception(type(error), error, begin or error.__traceback__)

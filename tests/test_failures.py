@@ -717,6 +717,11 @@ def failing_deeply(item: Any) -> Any:
     return _fail(item)
 
 
+async def failing_later(item: Any) -> Any:
+    """Fail in an event loop."""
+    return _fail(item)
+
+
 def _fail(item: Any) -> Any:
     raise LookupError(f"nothing known of {item}")
 
@@ -781,6 +786,14 @@ class TestWhatIsKept:
             "class": Called,
         }[kind]
         result = batchkit.process([1], function, batched="batch" in kind, on_error="skip")
+        (failure,) = result.failures()
+        files = [line.split('"')[1] for line in failure.traceback.splitlines() if line.startswith("  File")]
+        assert files == [__file__, __file__]
+
+    @pytest.mark.slow
+    def test_a_traceback_from_a_worker_begins_in_the_function_too(self) -> None:
+        """Without the event loop's part."""
+        result = batchkit.process([1], failing_later, isolate_process=True, on_error="skip", progress="none")
         (failure,) = result.failures()
         files = [line.split('"')[1] for line in failure.traceback.splitlines() if line.startswith("  File")]
         assert files == [__file__, __file__]
