@@ -22,6 +22,8 @@ Each takes its message first and everything else by keyword with a default, so t
 
 from __future__ import annotations
 
+import math
+
 
 class BatchkitError(Exception):
     """Base of all errors; `exit_code` is what the command line ends with."""
@@ -117,16 +119,22 @@ class RetryLater(BatchkitError):
 
 def _seconds(after: float | str) -> float:
     try:
-        return max(0.0, float(after))
+        seconds = float(after)
     except ValueError:
-        pass
+        return _seconds_until(after)
+    if not math.isfinite(seconds):
+        raise UsageError(f"after is {after!r}; give seconds or an HTTP date")
+    return max(0.0, seconds)
+
+
+def _seconds_until(date: float | str) -> float:
     from datetime import UTC, datetime  # noqa: PLC0415  # dates are rare, and these imports are not cheap
     from email.utils import parsedate_to_datetime  # noqa: PLC0415
 
     try:
-        moment = parsedate_to_datetime(str(after))
+        moment = parsedate_to_datetime(str(date))
     except ValueError:
-        raise UsageError(f"after is {after!r}; give seconds or an HTTP date") from None
+        raise UsageError(f"after is {date!r}; give seconds or an HTTP date") from None
     if moment.tzinfo is None:  # "-0000": UTC, of a clock whose zone is unknown
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -152,7 +152,7 @@ class Retried(Result):
         if not self.completed:
             left = f"{self.failed:,} failed again or still to do"
             return f"{self.job}: paused, {self.reason}: {of}{skipped}, {left}; go on with: batchkit retry {self.job}"
-        again = f", {self.failed:,} failed again" if self.failed else ""
+        again = f", {self.failed:,} left" if self.failed else ""
         return f"{self.job}: {of}{skipped}{again} (in {duration(self.seconds)}){self._where()}{self._next()}"
 
 

@@ -557,7 +557,7 @@ class TestRetry:
         ended = command("retry", "j")
         assert (ended.code, ended.out) == (3, "")
         said = one_line(ended)
-        assert "j: of 3 failures 2 done, 1 failed again" in said
+        assert "j: of 3 failures 2 done, 1 left" in said
         assert "see: batchkit failures j, run them again: batchkit retry j" in said
         times = 2 if function == "flat" else 1
         assert Path("out.txt").read_text() == "".join(f"{item}\n" * times for item in "ABDEFG")
