@@ -29,7 +29,7 @@ from batchkit.progress import MODES, sayer
 from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
 from batchkit.retrying import Again, retry
-from batchkit.rounds import resolved_by, rounds_of
+from batchkit.rounds import ended, resolved_by, rounds_of
 from batchkit.run import as_job, failures_of, in_memory
 from batchkit.sources import reader_of
 from batchkit.work import Work
@@ -111,8 +111,8 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     on_error: "stop" the run at an item that fails for good, or "skip": keep it as a failure and go on.
     retries: further attempts at a call that raised one of the exceptions `retry_on`, `retry_wait` seconds later, then
         twice that and so on, plus chance, at most `retry_max_wait`; `RetryLater` says itself when.
-    max_failures: more failures of the job, a number or a share such as "1%", end the run by `TooManyFailures`; a share
-        is judged from 1,000 items or 5 minutes on, and at the end; `None`: any number is fine.
+    max_failures: more failures of the job, a number or a share such as "1%", end the run by `TooManyFailures`. Judged
+        after each batch; a share only from 1,000 items or 5 minutes on, and at the end. `None`: any number is fine.
     isolate: "bisect": a batch that fails as a whole is halved until the failing items stand alone; "none": all fail.
     timeout: seconds that one call may take; `None`: no limit. A plain function then has a process of its own, too.
     isolate_process: call the function in a process of its own, which may die without harm: an item during which it died
@@ -136,6 +136,8 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     check_batch_format(batch_format, batched=batched)
     check_choice("on_input_change", on_input_change, ("stop", "restart", "continue"))
     limit = Limit(max_failures)
+    if max_failures is not None and on_error == "stop":
+        raise UsageError("max_failures is for runs that go on behind failures; give on_error='skip' (--on-error skip)")
     policy = policy_of(on_error, retries, retry_on, retry_wait, retry_max_wait, isolate)
     seconds = timeout_of(timeout, function)
     budget = budget_of(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
@@ -219,19 +221,20 @@ class Job:
         last = ends[-1] if ends and ends[-1]["run"] == runs[-1]["run"] else None
         done_entry = directory.publish_log(manifest.job).done()
         rounds = rounds_of(directory, manifest.job)
-        ended_rounds = sum(state.ended for state in rounds)
+        ended_rounds = len(ended(rounds))
         published = manifest.definition["output"] == STDOUT or (
             done_entry is not None
             and (done_entry["shards"], done_entry.get("rounds", 0)) == (len(points), ended_rounds)
         )
-        ended = bool(points) and all(point is not None and point.end for point in points)
-        again = resolved_by(rounds)
+        at_end = bool(points) and all(point is not None and point.end for point in points)
+        again_points = [point for state in rounds for point in state.points if point is not None]
+        again = resolved_by(ended(rounds))
         done = sum(point.done for point in known) + again[0]
         skipped = sum(point.skipped for point in known) + again[1]
         failed = sum(point.failed for point in known) - sum(again)
         status = _status_of(
             running=directory.running(),
-            completed=ended and published,
+            completed=at_end and published,
             broken=last is not None and last["status"] == "failed",
             begun=bool(known),
         )
@@ -246,9 +249,9 @@ class Job:
             done=done,
             failed=failed,
             skipped=skipped,
-            total=done + failed + skipped if ended else None,
+            total=done + failed + skipped if at_end else None,
             output=manifest.output,
-            updated=max((point.time for point in known), default=None),
+            updated=max((point.time for point in (*known, *again_points)), default=None),
             runs=sum("start" in entry for entry in runs),
             share=1.0 if status == "completed" else share,
         )
@@ -274,6 +277,7 @@ class Job:
         isolate: str | None = None,
         timeout: Duration | None = None,
         isolate_process: bool | None = None,
+        max_failures: int | str | None = None,
         batch_seconds: Duration | None = 30.0,
         sync_interval: Duration | None = 1.0,
         max_time: Duration | None = None,
@@ -289,7 +293,7 @@ class Job:
         is written anew, whole, when all items were tried; of a job that is not completed, when that is.
 
         function: `None`: the one of the last run, if it can be imported. The other options are those of `process`;
-        `None` for those up to `isolate_process`: as in the last run. Results: `done` and `skipped` count the failures
+        `None` for those up to `max_failures`: as in the last run. Results: `done` and `skipped` count the failures
         that are none any more, `failed` those that are left. Raises what `process` raises; `UsageError` for a job
         whose output cannot be amended: one printed, or written to an output of one's own.
         """
@@ -318,6 +322,7 @@ class Job:
             known["retry_max_wait"] if retry_max_wait is None else retry_max_wait,
             chosen["isolate"],
         )
+        limit = Limit(known["max_failures"] if max_failures is None else max_failures)
         budget = budget_of(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
         again = Again(
             function=function,
@@ -333,7 +338,7 @@ class Job:
             begun=begun,
         )
         with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
-            return retry(self._directory, again)
+            return retry(self._directory, again, limit)
 
     def reset(self) -> None:
         """Forget what was done: the next run starts over. A published output stays until the new one replaces it."""

@@ -45,7 +45,9 @@ class Budget:
     max_time: seconds; max_items, max_batches: counts; `None` means no limit. batch_seconds: a batch of single items is
     cut after so long. divisible: whether a batch may be cut between items (not for a batched function).
     limited: whether there is any limit but `batch_seconds`.
-    reason: why the run is to stop: "time", "items", "batches", a signal's name; `None` while it is not.
+    progressed: whether this run has committed anything.
+    reason: why the run is to stop: "time", "wait" (one would be too long), "items", "batches", a signal's name; `None`
+    while it is not.
     """
 
     def __init__(  # keyword-only limits
@@ -61,6 +63,7 @@ class Budget:
     ) -> None:
         """Start the clock."""
         self.reason: str | None = None
+        self.progressed = False
         self.waiting = False  # whether the reader is waiting for input: nothing in hand
         self.wakeable = False  # whether a signal ends the wait: only the main thread handles any
         self.waking = False  # whether the signal on its way is the watch's own
@@ -111,6 +114,7 @@ class Budget:
     def spend(self, items: int, seconds: float) -> None:
         """Count a committed batch; needed only where the run is `limited`."""
         self._begun = math.inf
+        self.progressed = True
         self._items -= items
         self._batches -= 1
         if items:
@@ -122,14 +126,18 @@ class Budget:
             self.reason = "time"
         return self.reason is None
 
+    def allows(self, seconds: float) -> bool:
+        """Tell whether a wait of so many seconds would end before the deadline."""
+        return self._clock() + seconds < self._deadline
+
     def wait(self, seconds: float) -> bool:
         """Wait; return whether the run may go on then: there is no request to stop, and it is before the deadline.
 
         A wait that would go beyond the deadline is not begun: then the run is to stop now.
         """
         until = self._clock() + seconds
-        if until >= self._deadline and self.reason is None:
-            self.reason = "time"
+        if not self.allows(seconds) and self.reason is None:
+            self.reason = "wait"
         while self.reason is None and (left := until - self._clock()) > 0:
             self._sleep(min(left, _WAIT_STEP))
         return self.reason is None

@@ -12,6 +12,7 @@ import traceback
 from itertools import chain
 from typing import Any, NoReturn
 
+from batchkit.budget import Interrupted
 from batchkit.current import CurrentBatch, Identity
 from batchkit.errors import BatchkitError, UsageError
 from batchkit.model import Outcome
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 
 _NOTHING: list[Any] = []
+_STOPS = (KeyboardInterrupt, Interrupted)
+"""What ends a run, wherever it is raised."""
+
 _caller: contextvars.ContextVar[Caller] = contextvars.ContextVar("batchkit_caller")
 
 
@@ -166,7 +170,9 @@ class Caller:
         try:
             for item in self._left:
                 append(call(item))
-        except (Exception, SystemExit, GeneratorExit) as raised:  # noqa: BLE001  # whatever it raises is the item's
+        except _STOPS:
+            raise
+        except BaseException as raised:  # noqa: BLE001  # whatever else it raises is the item's; so are panics of Rust
             error = raised
             self._in_hand = item
         count = len(results)
@@ -182,7 +188,9 @@ class Caller:
         try:
             results = self._function(argument)  # type: ignore[misc]
             results = _listed(results)
-        except (Exception, SystemExit, GeneratorExit) as raised:  # noqa: BLE001  # as above
+        except _STOPS:
+            raise
+        except BaseException as raised:  # noqa: BLE001  # as above
             return Outcome([], 0, raised, one_each=False)
         return Outcome(results, len(items), one_each=len(results) == len(items))
 
@@ -259,6 +267,8 @@ def _listed(results: Any) -> Any:
 
         if is_table(results):
             return table_of(results)
+    if not hasattr(results, "__iter__"):
+        raise TypeError(f"a batched function returns a list of results, not a value of type {type(results).__name__}")
     return list(results)
 
 

@@ -208,12 +208,14 @@ class Attempts:
             retry=lambda _: self._worth_another(outcome, attempts),
             stop=lambda _: False,  # the line above says when: it depends on the error
             wait=lambda state: self._pause(batch.items[first], outcome.error, attempts, lambda: backoff(state)),
-            sleep=self._sleep,
+            sleep=lambda seconds: self._sleep(seconds, first=first == 0),
         )
         try:
             retrying(call)
         except _Stopped:
             return None
+        except _GivenUp:
+            pass
         return None if outcome.error is not None and self._budget.asked else (outcome, attempts)
 
     def _worth_another(self, outcome: Outcome, attempts: int) -> bool:
@@ -236,9 +238,20 @@ class Attempts:
             self._say(f"attempt {attempts} failed, the next one is in {seconds:.0f} s: {what}")
         return seconds
 
-    def _sleep(self, seconds: float) -> None:
+    def _sleep(self, seconds: float, *, first: bool) -> None:
+        """Wait; first: whether the item begins its batch.
+
+        A wait beyond the time limit is left to the next run. But where that begins with the item and the same happens,
+        no run would ever come any further: then the last attempt counts.
+        """
+        if first and not self._budget.progressed and not self._budget.allows(seconds):
+            raise _GivenUp
         if not self._budget.wait(seconds):
             raise _Stopped
+
+
+class _GivenUp(Exception):
+    """There will be no further attempt."""
 
 
 class _Stopped(Exception):

@@ -26,10 +26,10 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
 
 
 def check_numbers(**given: tuple[int | None, int]) -> None:
-    """Raise `UsageError` for numbers below their least; given as `name=(number, least)`; `None` is fine."""
+    """Raise `UsageError` for what is no number, or below the least; given as `name=(number, least)`; `None` is fine."""
     for name, (value, least) in given.items():
-        if value is not None and value < least:
-            raise UsageError(f"{name} is {value}; give at least {least}")
+        if value is not None and (not hasattr(value, "__index__") or value < least):
+            raise UsageError(f"{name} is {value!r}; give a whole number of at least {least}")
 
 
 def check_batch_format(batch_format: str | None, *, batched: bool) -> None:
@@ -71,6 +71,7 @@ DEFAULTS = {
     "isolate": "bisect",
     "timeout": None,
     "isolate_process": False,
+    "max_failures": None,
 }
 """What `retry` assumes of a job whose last run left no word of it."""
 
@@ -89,6 +90,7 @@ def options_of(work: Work) -> dict[str, Any]:
         "isolate": policy.isolate,
         "timeout": work.timeout,
         "isolate_process": work.isolated,
+        "max_failures": work.limit.most,
         **work.destination.options(),
     }
 

@@ -21,6 +21,7 @@ EXIT_PAUSED = 75
 
 _REASONS = {
     "time": "the time is used up",
+    "wait": "the next attempt would be beyond the time limit",
     "items": "the number of items asked for is done",
     "batches": "the number of batches asked for is done",
     "output": "nobody reads the output any more",
@@ -138,7 +139,8 @@ class Result(NamedTuple):
 class Retried(Result):
     """What running failures again did.
 
-    done, skipped: of them; failed: what is left of the job's failures; total: those there were before.
+    done, skipped: of them; failed: what is left of the job's failures; total: those there were before. output: `None`
+    where the job itself is not completed.
     """
 
     __slots__ = ()
@@ -153,7 +155,8 @@ class Retried(Result):
             left = f"{self.failed:,} failed again or still to do"
             return f"{self.job}: paused, {self.reason}: {of}{skipped}, {left}; go on with: batchkit retry {self.job}"
         again = f", {self.failed:,} left" if self.failed else ""
-        return f"{self.job}: {of}{skipped}{again} (in {duration(self.seconds)}){self._where()}{self._next()}"
+        where = self._where() or "; what that brought comes into the output when the job is completed"
+        return f"{self.job}: {of}{skipped}{again} (in {duration(self.seconds)}){where}{self._next()}"
 
 
 def reason_for_people(reason: str | None) -> str | None:

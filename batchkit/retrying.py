@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from batchkit.budget import Budget
     from batchkit.failures import Policy
     from batchkit.job import JobDirectory, Manifest
+    from batchkit.limit import Limit
     from batchkit.writers.output import FileOutput
 
 
@@ -54,10 +55,10 @@ class Again(NamedTuple):
     begun: float
 
 
-def retry(job: JobDirectory, again: Again) -> Retried:
+def retry(job: JobDirectory, again: Again, limit: Limit) -> Retried:
     """Work through the failures of a job, or go on with that, and merge the results when the job is at its end.
 
-    Raises `UsageError` where the output cannot be amended.
+    Raises `UsageError` where the output cannot be amended, `TooManyFailures` if too many are left for it to appear.
     """
     with job.locked():
         job.clean()
@@ -80,10 +81,13 @@ def retry(job: JobDirectory, again: Again) -> Retried:
         if not all(state.ended for state in rounds) or (failed and not only_merge):
             completed = _run_round(job, opened, output, rounds, again)
             rounds = rounds_of(job, manifest.job)
-        if completed and all_ended:
-            completed = publish(job, opened, _points(opened), rounds, again.budget)
         done, skipped = (now - then for now, then in zip(resolved_by(rounds), resolved, strict=True))
-        return _result(job, manifest, again, opened, failed, done=done, skipped=skipped, completed=completed)
+        if completed and all_ended:
+            handled = sum(point.handled for point in _points(opened) if point is not None)
+            limit.check(job.name, handled, failed - done - skipped, final=True)
+            completed = publish(job, opened, _points(opened), rounds, again.budget)
+        result = _result(job, manifest, again, opened, failed, done=done, skipped=skipped, completed=completed)
+        return result if all_ended else result._replace(output=None)
 
 
 def _amendable(job: JobDirectory, manifest: Manifest) -> FileOutput:

@@ -160,6 +160,11 @@ def merged_by(rounds: Sequence[RoundState]) -> list[Round]:
     return brought
 
 
+def ended(rounds: Sequence[RoundState]) -> list[RoundState]:
+    """Return the rounds that are at their end: what an unfinished one has done is not in the output before that."""
+    return [state for state in rounds if state.ended]
+
+
 def resolved_by(rounds: Sequence[RoundState]) -> tuple[int, int]:
     """Return how many failures were done and how many skipped when they were run again."""
     return sum(state.done for state in rounds), sum(state.skipped for state in rounds)

@@ -16,7 +16,7 @@ from batchkit.journal import NoJournal
 from batchkit.progress import sayer
 from batchkit.result import Result, reason_for_people
 from batchkit.resume import Outputs, open_job
-from batchkit.rounds import merged_by, not_merged, proved, resolved_by, rounds_of, settled, still_failed
+from batchkit.rounds import ended, merged_by, not_merged, proved, resolved_by, rounds_of, settled, still_failed
 from batchkit.shards import Shards, Streams
 from batchkit.tally import Tally
 from batchkit.writers.memory import MemoryOutput
@@ -37,13 +37,13 @@ def in_memory(work: Work) -> Result:
     """Run without leaving anything on disk."""
     output = MemoryOutput()
     span = work.reader.whole()
-    run = Shards(work, "memory", 1, Tally(work.reader, [span], [None]))
+    run = Shards(work, None, 1, Tally(work.reader, [span], [None]))
     kept = FailuresInMemory()
     with closing(run), closing(run.caller("memory")) as caller:
-        ended = run.work(0, span, None, Streams(output.writer(0, frozen=0), kept, NoJournal()), caller)
-        run.judge(final=ended)
+        at_end = run.work(0, span, None, Streams(output.writer(0, frozen=0), kept, NoJournal()), caller)
+        run.judge(final=at_end)
     failures = partial(map, failure_of, kept.kept)
-    return run.result(None, output, lambda: iter(output.results), failures, completed=ended)
+    return run.result(None, output, lambda: iter(output.results), failures, completed=at_end)
 
 
 def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
@@ -95,7 +95,7 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
 def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
     shards = opened.shards
     rounds = settled(job, opened.manifest.job)
-    tally = Tally(work.reader, [s.span for s in shards], [s.base for s in shards], resolved_by(rounds))
+    tally = Tally(work.reader, [s.span for s in shards], [s.base for s in shards], resolved_by(ended(rounds)))
     run = Shards(work, job.name, number, tally)
     with closing(run):
         run.judge(final=all(shard.ended for shard in shards))
@@ -151,4 +151,4 @@ def _interrupted(work: Work, job: JobDirectory) -> Result:
 def failures_of(job: JobDirectory, manifest: Manifest) -> Iterator[Failure]:
     """Yield the failures of a job that no round has resolved, in input order."""
     points = proved(job, manifest) if manifest.ready else []
-    return map(failure_of, still_failed(job, points, rounds_of(job, manifest.job)))
+    return map(failure_of, still_failed(job, points, ended(rounds_of(job, manifest.job))))

@@ -43,8 +43,8 @@ class Streams(NamedTuple):
 class Shards:
     """The loop over the shards, with what they share."""
 
-    def __init__(self, work: Work, name: str, number: int, tally: Tally) -> None:
-        """Show progress; name: of the job; number: of the run; tally: where the shards stand."""
+    def __init__(self, work: Work, name: str | None, number: int, tally: Tally) -> None:
+        """Show progress; name: of the job, `None` if it has no directory; number: of the run; tally: of the shards."""
         self._work = work
         self._name = name
         self._number = number
@@ -52,7 +52,7 @@ class Shards:
         self.before = tally.handled
         self._progress = Progress(
             work.progress,
-            name=name,
+            name=name or "memory",
             unit=work.reader.unit,
             total=tally.total,
             at=tally.at,
@@ -66,7 +66,7 @@ class Shards:
     def caller(self, uuid: str) -> Caller | IsolatedCaller:
         """Make the function ready, in a process of its own if that is asked for or a time limit needs it."""
         work = self._work
-        identity = Identity(self._name, work.round_of or uuid, 0)
+        identity = Identity(self._name or "memory", work.round_of or uuid, 0)
         made: type[Caller | IsolatedCaller] = Caller
         if work.function is not None and (work.isolated or (work.timeout is not None and not is_async(work.function))):
             from batchkit.isolation import IsolatedCaller  # noqa: PLC0415  # most runs need no other process

@@ -220,7 +220,7 @@ class TestUnreadableRows:
     def test_the_run_stops_at_the_row_and_names_its_place(self) -> None:
         """File, physical line and byte."""
         Path("rows.csv").write_text('a,b\n"1\n2",2\n3\n')
-        with pytest.raises(batchkit.ItemError, match=r"'rows.csv' line 4 \(byte 12\).*it has 1 fields"):
+        with pytest.raises(batchkit.ItemError, match=r"'rows.csv' line 4 \(byte 12\).*it has 1 field"):
             batchkit.process(CsvReader(["rows.csv"]), str, job="load")
 
 

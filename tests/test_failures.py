@@ -252,17 +252,40 @@ class TestWaits:
         assert max(bench.clock.naps) <= 0.1 + 1e-9
 
     def test_a_wait_beyond_the_deadline_is_not_begun(self) -> None:
-        """The run stops now, by reason of time, rather than wait for nothing."""
+        """The run stops now rather than wait for nothing."""
         bench = Bench(Moody({2: math.inf}), limits={"max_time": 30.0}, retries=3, retry_wait=60.0)
         assert bench.pieces([1, 2, 3]) == [1]
-        assert (bench.budget.reason, bench.clock.naps, bench.reached) == ("time", [], 1)
+        assert (bench.budget.reason, bench.clock.naps, bench.reached) == ("wait", [], 1)
 
     def test_waits_before_the_deadline_are_made(self) -> None:
         """Two fit, the third does not."""
         bench = Bench(
             Moody({1: math.inf}, lambda _: batchkit.RetryLater(after=10)), limits={"max_time": 25.0}, retries=9
         )
-        assert (bench.pieces([1]), len(bench.calls), bench.budget.reason) == ([], 3, "time")
+        assert (bench.pieces([0, 1]), len(bench.calls), bench.budget.reason) == ([0], 4, "wait")
+
+    def test_an_item_that_a_run_begins_with_has_no_other_run_to_wait_for(self) -> None:
+        """Else no run would ever come further: the last attempt before the deadline counts."""
+        bench = Bench(
+            Moody({1: math.inf}, lambda _: batchkit.RetryLater(after=10)), limits={"max_time": 25.0}, retries=9
+        )
+        assert (bench.pieces([1, 2]), bench.budget.reason) == ([("failed", 1, "RetryLater", 3), 2], None)
+
+    def test_runs_with_less_time_than_a_wait_come_to_an_end(self) -> None:
+        """The first stops before the item, the second begins with it, keeps it as a failure and goes on."""
+
+        def later(item: int) -> int:
+            if item == 3:
+                raise batchkit.RetryLater(after=3600)
+            return item
+
+        options: dict[str, Any] = {"job": "j", "on_error": "skip", "retries": 5, "max_time": 60, "progress": "none"}
+        first = batchkit.process(range(6), later, **options)
+        assert (first.status, first.done, first.failed) == ("paused", 3, 0)
+        assert first.reason == "the next attempt would be beyond the time limit"
+        second = batchkit.process(range(6), later, **options)
+        assert (second.status, list(second.results())) == ("completed", [0, 1, 2, 4, 5])
+        assert [(failure.item, failure.attempts) for failure in second.failures()] == [(3, 1)]
 
     def test_a_failure_behind_a_request_to_stop_is_left_to_the_next_run(self) -> None:
         """Ctrl-C reached what the function had started, too: the item is not to blame."""
@@ -313,7 +336,7 @@ class TestWaits:
         options: dict[str, Any] = {"output": "out.txt", "job": "j", "progress": "none", "retries": 5}
         result = batchkit.process("items.txt", later, max_time="10m", **options)
         assert (result.status, result.done, result.failed, result.exit_code) == ("paused", 2, 0, 75)
-        assert "the time is used up" in result.summary()
+        assert "the next attempt would be beyond the time limit" in result.summary()
         result = batchkit.process("items.txt", later, **options)
         assert (result.completed, calls) == (True, ["1", "2", "3", "3", "4"])
         assert Path("out.txt").read_text() == "1\n2\n3\n4\n"
@@ -594,7 +617,7 @@ class TestMaxFailures:
         def skip(_: int) -> None:
             raise batchkit.SkipItem
 
-        result = batchkit.process(range(10), skip, max_failures=0)
+        result = batchkit.process(range(10), skip, on_error="skip", max_failures=0)
         assert (result.done, result.failed, result.skipped, result.exit_code) == (0, 0, 10, 0)
 
     def test_too_many_in_memory(self) -> None:

@@ -52,7 +52,9 @@ class _Group(click.Group):
             click.echo(error.format_message(), err=True)
             sys.exit(error.exit_code)
         except click.UsageError as error:
-            say(f"{error.format_message()} See: {error.ctx.command_path if error.ctx else 'batchkit'} --help")
+            message = error.format_message()
+            message += "" if message.endswith((".", "?")) else "."
+            say(f"{message} See: {error.ctx.command_path if error.ctx else 'batchkit'} --help")
             sys.exit(error.exit_code)
         except (click.Abort, KeyboardInterrupt):
             say("aborted; run the same command again to go on")

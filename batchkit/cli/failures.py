@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from batchkit.model import Failure
 
-_NARROW = 100
-"""Columns where the terminal does not say."""
+_WIDTH = 100
+"""Columns where nobody says how many there are."""
+
+_LEAST = 60
+"""Columns that a table has in any case."""
 
 
 @click.command(
@@ -132,10 +135,10 @@ def _table(groups: list[list[Any]]) -> Iterator[str]:
         rows.append([f"{count:,}", failure.error, failure.message, item, where])
     rows = [[" ".join(cell.split()) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    room = max(_NARROW, shutil.get_terminal_size((_NARROW, 24)).columns) - widths[0] - widths[1] - 8
+    room = max(_LEAST, shutil.get_terminal_size((_WIDTH, 24)).columns) - widths[0] - widths[1] - 8
     if sum(widths[2:]) > room:
         widths[2] = min(widths[2], max(20, room - min(widths[3], room // 4) - min(widths[4], room // 3)))
-        widths[3] = min(widths[3], max(10, room // 4))
+        widths[3] = min(widths[3], max(14, room // 4))
         widths[4] = min(widths[4], max(10, room - widths[2] - widths[3]))
     for row in rows:
         cells = [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
@@ -160,6 +163,7 @@ Run the same command again to go on where it stopped."""
 @click.option("-f", "--function", metavar="SPEC", help="Another function; default: the one of the last run.")
 @click.option("-b", "--batch-size", type=click.IntRange(1), help="Items per batch; default: as in the last run.")
 @click.option("--batch-format", type=click.Choice(["polars", "arrow", "dicts"]), help="What a batched function gets.")
+@click.option("--max-failures", metavar="N|P%", help="Write no output while more items of the job are failures.")
 @calls(defaults=False)
 @limits
 @state_dir

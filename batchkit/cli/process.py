@@ -141,6 +141,8 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
 
     if null and delimiter:
         raise UsageError("-0 and -d both say what ends an item; give one of them")
+    if retry_on is not None and not options["retries"]:
+        raise UsageError("--retry-on says after which errors to call again; give --retries, too")
     if as_json and output in {None, "-"}:
         raise UsageError("--json needs -o FILE: standard output carries the results")
     reader = readers.of_paths(

@@ -189,7 +189,8 @@ class CsvSplitter(Splitter):
         if rows is None:
             return self._why_no_row(record)
         if len(rows[0]) != len(self.columns):
-            return f"it has {len(rows[0]):,} fields, the header has {len(self.columns):,}"
+            found = len(rows[0])
+            return f"it has {found:,} field{'' if found == 1 else 's'}, the header has {len(self.columns):,}"
         return rows[0]
 
     def _why_no_row(self, record: str) -> str:

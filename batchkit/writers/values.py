@@ -29,6 +29,8 @@ def plain(value: Any) -> Any:
         return dataclasses.asdict(value)
     if hasattr(value, "item") and hasattr(value, "dtype"):  # a scalar of an array library
         return str(value) if value.dtype.kind in "Mm" else value.item()
+    if hasattr(value, "__await__"):
+        raise TypeError(f"a {type(value).__name__} has no form in JSON; define the function with async def")
     raise TypeError(f"a {type(value).__name__} has no form in JSON")
 
 
