@@ -177,6 +177,13 @@ class FailingJob:
         for step in steps:
             self.run_all([PROCESS if self.ended(step) else step])
 
+    def look(self) -> None:
+        """See that looking at the job, however it was left, tells each failure once."""
+        for found in batchkit.jobs(self.directory / "state"):
+            found.status()
+            failures = [(each.shard, each.number) for each in found.failures()]
+            assert failures == sorted(set(failures))
+
     def told(self) -> Told:
         """Return what the job tells."""
         [found] = batchkit.jobs(self.directory / "state")

@@ -94,6 +94,7 @@ class Series:
 
     def go_on(self) -> None:
         """Bring the job to its end after the strike and see that nothing is lost and nothing there twice."""
+        self.job.look()
         late = self.after[0] is PROCESS and self.struck is not PROCESS and not self.job.began(self.struck)
         self.job.finish(self.after)
         self.job.check(self._late if late else self.expected)
@@ -165,16 +166,17 @@ def kill_series(series: Series, nursery: Nursery, at: Sequence[int], *, torn: bo
 
 
 @pytest.mark.parametrize("sampled", [SAMPLE, EVERY])
-@pytest.mark.parametrize("torn", [False, True])
 @pytest.mark.parametrize("interval", [0, BACKGROUND, None])
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_a_kill_at_any_call_of_a_run_with_failures_loses_and_doubles_nothing(
-    tmp_path: Path, nursery: Nursery, output: str, interval: float | None, torn: bool, sampled: bool
+    tmp_path: Path, nursery: Nursery, output: str, interval: float | None, sampled: bool
 ) -> None:
-    """Killed there, the next run gives the same output, and the same list of failures."""
+    """Killed before it or in the middle of a write, the next run gives the same output and the same failures."""
     series = Series(tmp_path, output, "process", small_journals=True, sync_interval=interval)
-    at = places(series.count(), 6, sampled=sampled, seed=torn)
-    assert kill_series(series, nursery, at, torn=torn) >= len(at) - 8
+    count = series.count()
+    for torn in (False, True):
+        at = places(count, 4, sampled=sampled, seed=torn)
+        assert kill_series(series, nursery, at, torn=torn) >= len(at) - 8
 
 
 @pytest.mark.parametrize("sampled", [SAMPLE, EVERY])
@@ -188,7 +190,7 @@ def test_a_kill_at_any_call_of_a_retry_loses_and_doubles_nothing(
 ) -> None:
     """In its round or while that is merged: going on gives each result in its place, and the failures that are left."""
     series = Series(tmp_path, output, scenario, small_journals=True, sync_interval=interval)
-    at = places(series.count(), 10, sampled=sampled)
+    at = places(series.count(), 8, sampled=sampled)
     assert kill_series(series, nursery, at, torn=torn) >= len(at) - 8
 
 
@@ -250,7 +252,7 @@ def test_every_disk_state_after_a_power_cut_gives_the_exact_output_and_failures(
 ) -> None:
     """Unsynced writes lost, torn or in zeros, unsynced names lost: results and failures go on as one."""
     series = Series(tmp_path, output, scenario, small_journals=True, sync_interval=interval)
-    at = places(series.count(), 7, sampled=sampled)
+    at = places(series.count(), 5, sampled=sampled)
     assert cut_series(series, at) > len(at)
 
 
@@ -263,8 +265,8 @@ def test_a_power_cut_after_a_kill_gives_the_exact_output_and_failures(
     """What the next run finds, of rounds too, may be only in the page cache: it builds on what the disk has."""
     series = Series(tmp_path, output, scenario, sync_interval=None)
     count = series.count()
-    at = places(count, 3, sampled=True) if sampled else list(range(1, count + 1, 3))
-    assert cut_series(series, at, [4, 19, None] if sampled else [2, 5, 9, 14, 20, 31, 44, None]) > 0
+    at = places(count, 3, sampled=True) if sampled else list(range(1, count + 1, 7))
+    assert cut_series(series, at, [4, 19] if sampled else [2, 5, 9, 14, 20, 31, 44, None]) > 0
 
 
 @pytest.mark.parametrize("sampled", [SAMPLE, EVERY])
@@ -275,7 +277,7 @@ def test_the_end_of_a_round_is_on_the_disk_before_anything_is_built_on_it(
     """Killed right after the round's last commit; the next run merges it, or begins another; then the power goes."""
     series = Series(tmp_path, "out.csv", scenario, sync_interval=None)
     count = series.count()
-    assert cut_series(series, range(count // 2, count, 3 if sampled else 1), [None] if sampled else [30, None]) > 0
+    assert cut_series(series, range(count // 2, count, 6 if sampled else 1), [None] if sampled else [30, None]) > 0
 
 
 @pytest.mark.parametrize("sampled", [SAMPLE, EVERY])
@@ -288,8 +290,8 @@ def test_no_power_cut_takes_a_job_back_behind_failures_that_a_round_worked_throu
     job.run_all([PROCESS, FIRST, SECOND])
     expected, count = job.told(), job.count(Step("process", (("restart", True),)))
     states = 0
-    for place in range(count // 3, count, 9 if sampled else 1):
-        for later in [60, None] if sampled else [20, 35, 50, 65, 80, 95, None]:
+    for place in range(count // 3, count, 17 if sampled else 1):
+        for later in [60] if sampled else [20, 35, 50, 65, 80, 95, None]:
             job.clear()
             kernel = Recording(job.directory)
             assert job.cut(kernel, PROCESS, place)
@@ -305,7 +307,7 @@ def test_no_power_cut_takes_a_job_back_behind_failures_that_a_round_worked_throu
                 except Exception as error:
                     raise AssertionError(f"killed at call {place}, cut at {later}, {what}: {error}") from error
                 states += 1
-    assert states > 20
+    assert states > 10
 
 
 # Disk faults
