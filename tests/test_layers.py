@@ -143,8 +143,8 @@ ALLOWED: dict[str, set[str]] = {
         "writers.round", "writers.stdout",
     },
     "retrying": {
-        *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "limit", "progress", "readers.round",
-        "result", "resume", "rounds", "run", "work", "writers.output",
+        *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "limit", "progress",
+        "readers.round", "result", "resume", "rounds", "run", "work", "writers.output",
     },
     "options": {*WORDS, "budget", "failures", "job", "loading", "work"},
     "sources": {
