@@ -119,6 +119,7 @@ def publish(
     brought = merged_by(rounds)
     if not opened.output.publish(marks, log, budget.go_on, replace=opened.manifest.replace, rounds=brought):
         return False
+    opened.output.remove_parts()  # which a run that was killed behind the renames left
     for each in brought:
         files.remove(each.path)
     for state in rounds:
