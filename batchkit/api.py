@@ -220,7 +220,7 @@ class Job:
         ends = [entry for entry in runs if "end" in entry]
         last = ends[-1] if ends and ends[-1]["run"] == runs[-1]["run"] else None
         done_entry = directory.publish_log(manifest.job).done()
-        rounds = rounds_of(directory, manifest.job)
+        rounds = rounds_of(directory, manifest.job) if manifest.ready else []
         ended_rounds = len(ended(rounds))
         published = manifest.definition["output"] == STDOUT or (
             done_entry is not None

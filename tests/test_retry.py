@@ -940,3 +940,21 @@ def test_in_the_end_all_is_as_if_nothing_had_happened(
         if output == "o.txt":
             rows = [json.loads(line) for line in Path(where, output).read_text().splitlines()]
             assert rows == world.results([number for number in range(len(fates)) if number not in never])
+
+
+def test_a_reset_job_has_no_counts_of_its_rounds() -> None:
+    """`reset` forgets what was done, and that failures were run again, too."""
+    write_items(range(10))
+    World.bad = {2, 3, 4}
+    run("plain", "o.jsonl")
+    World.bad = {4}
+    again()
+    batchkit.Job("j").reset()
+    status = batchkit.Job("j").status()
+    assert (status.status, status.done, status.failed, status.skipped) == ("new", 0, 0, 0)
+    assert list(batchkit.Job("j").failures()) == []
+    result = run("plain", "o.jsonl")
+    assert (result.done, result.failed) == (9, 1)
+    World.bad = set()
+    assert again().done == 1
+    assert published("o.jsonl") == expected("plain", range(10))
