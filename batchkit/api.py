@@ -29,7 +29,7 @@ from batchkit.progress import MODES, sayer
 from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
 from batchkit.retrying import Again, retry
-from batchkit.rounds import ended, resolved_by, rounds_of
+from batchkit.rounds import ended, resolved_by, rounds_of, unfinished_options
 from batchkit.run import as_job, failures_of, in_memory
 from batchkit.sources import reader_of
 from batchkit.work import Work
@@ -157,7 +157,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         timeout=seconds,
         isolated=isolate_process,
     )
-    work = work._replace(options=options_of(work))
+    work = work._replace(options={**options_of(work, limit), **work.destination.options()})
     name = work.default_name() if job is None else job
     with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
         if name is None:
@@ -245,7 +245,8 @@ class Job:
         return Status(
             job=self.name,
             status=status,
-            reason=_reason_of(status, directory.holder(), last) or _unfinished(self.name, rounds),
+            reason=_reason_of(status, directory.holder(), last)
+            or _unfinished(self.name, rounds, merged=not at_end or published),
             done=done,
             failed=failed,
             skipped=skipped,
@@ -293,36 +294,38 @@ class Job:
         is written anew, whole, when all items were tried; of a job that is not completed, when that is.
 
         function: `None`: the one of the last run, if it can be imported. The other options are those of `process`;
-        `None` for those up to `max_failures`: as in the last run. Results: `done` and `skipped` count the failures
+        `None` for those up to `max_failures`: as in the last run. A retry that goes on takes all of these from the call
+        that began it. Results: `done` and `skipped` count the failures
         that are none any more, `failed` those that are left. Raises what `process` raises; `UsageError` for a job
         whose output cannot be amended: one printed, or written to an output of one's own.
         """
         begun = time.monotonic()
         manifest = self._manifest()
-        known = {**DEFAULTS, **(manifest.options or {})}
-        batched = bool(manifest.definition["batched"])
-        if function is None:
-            function = function_of(manifest)
-        check(function)
-        given: dict[str, Any] = {
+        known = {**DEFAULTS, **(manifest.options or {}), **unfinished_options(self._directory, manifest.job)}
+        given = {
             "batch_size": batch_size,
             "batch_format": batch_format,
             "retries": retries,
+            "retry_on": retry_on,
+            "retry_wait": retry_wait,
+            "retry_max_wait": retry_max_wait,
             "isolate": isolate,
+            "timeout": timeout,
+            "isolate_process": isolate_process,
+            "max_failures": max_failures,
         }
-        chosen: dict[str, Any] = {name: known.get(name) if value is None else value for name, value in given.items()}
+        chosen = {**known, **{name: value for name, value in given.items() if value is not None}}
+        batched = bool(manifest.definition["batched"])
+        if function is None:
+            function = function_of(manifest, known)
+        check(function)
         check_numbers(batch_size=(chosen["batch_size"], 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
         check_batch_format(chosen["batch_format"], batched=batched)
         check_choice("progress", progress, MODES)
-        policy = policy_of(
-            "skip",
-            chosen["retries"],
-            load_errors(known["retry_on"]) if retry_on is None else retry_on,
-            known["retry_wait"] if retry_wait is None else retry_wait,
-            known["retry_max_wait"] if retry_max_wait is None else retry_max_wait,
-            chosen["isolate"],
-        )
-        limit = Limit(known["max_failures"] if max_failures is None else max_failures)
+        if retry_on is None:
+            chosen["retry_on"] = load_errors(known["retry_on"])
+        names = ("retries", "retry_on", "retry_wait", "retry_max_wait", "isolate")
+        policy = policy_of("skip", *(chosen[name] for name in names))
         budget = budget_of(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
         again = Again(
             function=function,
@@ -330,15 +333,16 @@ class Job:
             batch_size=chosen["batch_size"],
             batch_format=chosen["batch_format"],
             policy=policy,
-            timeout=timeout_of(known["timeout"] if timeout is None else timeout, function),
-            isolated=known["isolate_process"] if isolate_process is None else isolate_process,
+            timeout=timeout_of(chosen["timeout"], function),
+            isolated=chosen["isolate_process"],
             sync_interval=seconds_of(sync_interval, "sync_interval"),
             budget=budget,
             progress=progress,
             begun=begun,
         )
+        limit = Limit(chosen["max_failures"])
         with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
-            return retry(self._directory, again, limit)
+            return retry(self._directory, again, limit, options_of(again, limit))
 
     def reset(self) -> None:
         """Forget what was done: the next run starts over. A published output stays until the new one replaces it."""
@@ -362,13 +366,14 @@ def jobs(state_dir: str | os.PathLike[str] | None = None) -> list[Job]:
 def _reason_of(status: str, holder: str, last: dict[str, Any] | None) -> str | None:
     if status == "running":
         return f"by {holder}"
-    return None if status == "completed" or last is None else str(last["reason"])
+    return None if status == "completed" or last is None else last["reason"]
 
 
-def _unfinished(name: str, rounds: Sequence[RoundState]) -> str | None:
-    if not rounds or rounds[-1].ended:
+def _unfinished(name: str, rounds: Sequence[RoundState], *, merged: bool) -> str | None:
+    if not rounds or (rounds[-1].ended and merged):
         return None
-    return f"a retry of failures is unfinished, go on with: batchkit retry {name}"
+    what = "still to be written to the output" if rounds[-1].ended else "unfinished"
+    return f"a retry of failures is {what}, go on with: batchkit retry {name}"
 
 
 def _status_of(*, running: bool, completed: bool, broken: bool, begun: bool) -> str:

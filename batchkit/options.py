@@ -6,16 +6,19 @@ import datetime
 from typing import Any
 
 from batchkit.budget import Budget, seconds_of, seconds_until
+from batchkit.calling import name_of
 from batchkit.errors import UsageError
 from batchkit.failures import Policy
 from batchkit.loading import load, names_of, spec_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from batchkit.budget import Duration
     from batchkit.job import Manifest
+    from batchkit.limit import Limit
+    from batchkit.retrying import Again
     from batchkit.work import Work
 
 
@@ -76,11 +79,12 @@ DEFAULTS = {
 """What `retry` assumes of a job whose last run left no word of it."""
 
 
-def options_of(work: Work) -> dict[str, Any]:
-    """Return what `retry` is to do as this run did."""
+def options_of(work: Work | Again, limit: Limit) -> dict[str, Any]:
+    """Return what a `retry` is to do as this run did, or as the retry that it goes on with did."""
     policy = work.policy
     return {
         "function": spec_of(work.function),
+        "function_name": name_of(work.function),
         "batch_size": work.batch_size,
         "batch_format": work.batch_format,
         "retries": policy.retries,
@@ -90,8 +94,7 @@ def options_of(work: Work) -> dict[str, Any]:
         "isolate": policy.isolate,
         "timeout": work.timeout,
         "isolate_process": work.isolated,
-        "max_failures": work.limit.most,
-        **work.destination.options(),
+        "max_failures": limit.most,
     }
 
 
@@ -108,10 +111,13 @@ def budget_of(
     )
 
 
-def function_of(manifest: Manifest) -> Callable[..., Any] | None:
-    """Return the function of a job's last run. Raises `UsageError` if it cannot be found again by a name."""
-    name = manifest.definition["function"]
-    spec = (manifest.options or {}).get("function")
+def function_of(manifest: Manifest, known: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Return the function of a job's last run, or of the retry that is to go on; known: what `options_of` gave for it.
+
+    Raises `UsageError` if it cannot be found again by a name.
+    """
+    name = known.get("function_name", manifest.definition["function"])
+    spec = known["function"]
     if name is not None and spec is None:
         raise UsageError(
             f"the function '{name}' of the job '{manifest.name}' cannot be imported by its name; give it: "

@@ -19,6 +19,9 @@ EXIT_FAILURES = 3
 EXIT_PAUSED = 75
 """`EX_TEMPFAIL` of sysexits.h: stopped cleanly with work left, run again."""
 
+JOB_LEFT = "the job itself has work left: run it again, and what this brought comes into its output"
+"""Why a retry is not the end, though all failures were tried."""
+
 _REASONS = {
     "time": "the time is used up",
     "wait": "the next attempt would be beyond the time limit",
@@ -151,12 +154,12 @@ class Retried(Result):
             return f"{self.job}: no failures to run again{self._where()}"
         of = f"of {self.total:,} failure{'' if self.total == 1 else 's'} {self.done:,} done"
         skipped = f", {self.skipped:,} skipped" if self.skipped else ""
-        if not self.completed:
-            left = f"{self.failed:,} failed again or still to do"
-            return f"{self.job}: paused, {self.reason}: {of}{skipped}, {left}; go on with: batchkit retry {self.job}"
-        again = f", {self.failed:,} left" if self.failed else ""
-        where = self._where() or "; what that brought comes into the output when the job is completed"
-        return f"{self.job}: {of}{skipped}{again} (in {duration(self.seconds)}){where}{self._next()}"
+        if self.completed or self.reason == JOB_LEFT:
+            left = f", {self.failed:,} left" if self.failed else ""
+            what = f"{self.job}: {of}{skipped}{left} (in {duration(self.seconds)}){self._where()}"
+            return what + (self._next() if self.completed else f"; {self.reason}")
+        left = f"{self.failed:,} failed again or still to do"
+        return f"{self.job}: paused, {self.reason}: {of}{skipped}, {left}; go on with: batchkit retry {self.job}"
 
 
 def reason_for_people(reason: str | None) -> str | None:

@@ -7,15 +7,16 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from batchkit.destination import STDOUT, RoundDestination, leave_output, output_of, stored
-from batchkit.errors import UsageError
+from batchkit.errors import TooManyFailures, UsageError
 from batchkit.failure_file import failure_of
 from batchkit.progress import sayer
 from batchkit.readers.round import RoundReader
-from batchkit.result import Retried, reason_for_people
+from batchkit.result import JOB_LEFT, Retried, reason_for_people
 from batchkit.resume import OpenJob, Outputs, Wishes, failure_file, found, reopen
 from batchkit.rounds import (
     RoundState,
     begin,
+    hold,
     items_of,
     not_merged,
     part_of,
@@ -55,10 +56,11 @@ class Again(NamedTuple):
     begun: float
 
 
-def retry(job: JobDirectory, again: Again, limit: Limit) -> Retried:
+def retry(job: JobDirectory, again: Again, limit: Limit, options: dict[str, Any]) -> Retried:
     """Work through the failures of a job, or go on with that, and merge the results when the job is at its end.
 
-    Raises `UsageError` where the output cannot be amended, `TooManyFailures` if too many are left for it to appear.
+    options: what a call that goes on with this one is to know. Raises `UsageError` where the output cannot be amended,
+    `TooManyFailures` if too many are left for it to appear.
     """
     with job.locked():
         job.clean()
@@ -77,17 +79,24 @@ def retry(job: JobDirectory, again: Again, limit: Limit) -> Retried:
         completed, all_ended = True, all(shard.ended for shard in opened.shards)
         # A retry that was cut short while it merged is only brought to its end: items that have just failed again
         # would be called once more, and a merge for which there is never time enough would begin anew each time.
-        only_merge = all_ended and unmerged and failed == rounds[-1].failed
+        only_merge = all_ended and unmerged and failed == rounds[-1].failed and not rounds[-1].held
         if not all(state.ended for state in rounds) or (failed and not only_merge):
-            completed = _run_round(job, opened, output, rounds, again)
+            completed = _run_round(job, opened, output, rounds, again, options)
             rounds = rounds_of(job, manifest.job)
         done, skipped = (now - then for now, then in zip(resolved_by(rounds), resolved, strict=True))
         if completed and all_ended:
             handled = sum(point.handled for point in _points(opened) if point is not None)
-            limit.check(job.name, handled, failed - done - skipped, final=True)
+            try:
+                limit.check(job.name, handled, failed - done - skipped, final=True)
+            except TooManyFailures:
+                if rounds:
+                    hold(rounds[-1])
+                raise
             completed = publish(job, opened, _points(opened), rounds, again.budget)
         result = _result(job, manifest, again, opened, failed, done=done, skipped=skipped, completed=completed)
-        return result if all_ended else result._replace(output=None)
+        if all_ended or not completed:
+            return result
+        return result._replace(status="paused", reason=JOB_LEFT, output=None)
 
 
 def _amendable(job: JobDirectory, manifest: Manifest) -> FileOutput:
@@ -115,7 +124,14 @@ def _make_durable(job: JobDirectory, opened: OpenJob) -> None:
                 reopen(job, shard, opened.manifest.job, writer, kept)[0].close()
 
 
-def _run_round(job: JobDirectory, opened: OpenJob, output: FileOutput, rounds: list[RoundState], again: Again) -> bool:
+def _run_round(  # what `retry` has at hand
+    job: JobDirectory,
+    opened: OpenJob,
+    output: FileOutput,
+    rounds: list[RoundState],
+    again: Again,
+    options: dict[str, Any],
+) -> bool:
     """Go on with the unfinished round, or begin one over all failures there are; tell if it is at its end."""
     if rounds and not rounds[-1].ended:
         *rounds, unfinished = rounds
@@ -130,6 +146,7 @@ def _run_round(job: JobDirectory, opened: OpenJob, output: FileOutput, rounds: l
             part, lambda: output.round_writer(part, opened.frozen, len(opened.shards), unmerged)
         ),
         round_of=uuid,
+        options=options,
         **again._asdict(),
     )
     return as_job(work, directory, Wishes()).completed

@@ -63,6 +63,12 @@ class RoundState(NamedTuple):
         """Items that were dropped on purpose."""
         return sum(point.skipped for point in self.points if point is not None)
 
+    @property
+    def held(self) -> bool:
+        """Whether it ended with too many failures for the output to be written; see `hold`."""
+        log = None if self.manifest is None else self.directory.publish_log(self.manifest.job).last()
+        return log is not None and log["state"] == "held"
+
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield what became of its items, in order, as far as it is committed."""
         if self.manifest is not None:
@@ -188,6 +194,20 @@ def still_failed(
         newest = latest.get((entry["shard"], entry["number"]), entry)
         if "error" in newest:
             yield newest
+
+
+def unfinished_options(job: JobDirectory, uuid: str) -> dict[str, Any]:
+    """Return how the unfinished round of the job with this uuid was called; nothing if there is none."""
+    rounds = rounds_of(job, uuid)
+    if not rounds or rounds[-1].ended or rounds[-1].manifest is None:
+        return {}
+    return rounds[-1].manifest.options or {}
+
+
+def hold(state: RoundState) -> None:
+    """Note that the output was not written, since too many items failed in this round; durable on return."""
+    assert state.manifest is not None, "it was run"
+    state.directory.publish_log(state.manifest.job).write({"state": "held"})
 
 
 def begin(job: JobDirectory, entries: Iterator[dict[str, Any]]) -> JobDirectory:

@@ -677,3 +677,70 @@ class TestProcesses:
                 ended = cli("failures", "j", *form, env=env)
                 assert (ended.code, ended.err) == (0, "")
                 assert "\\ud800" in ended.out
+
+
+class TestRetriesThatGoOn:
+    """A retry in several calls, or one that was not allowed to write the output."""
+
+    def test_it_goes_on_as_it_was_begun(self, command: Command) -> None:
+        """The line it prints, `batchkit retry JOB`, keeps function and options that were given to the first call."""
+        Path("items.txt").write_text("a\nb\nc\n")
+        Fates.left = dict.fromkeys("abc", FOREVER)
+        words = "process items.txt -o o.txt --job j --on-error skip -f tests.test_failure_cli:one -q"
+        assert command(*words.split()).code == 3
+        Fates.left = {}
+        begun = command(*["retry", "j", "-f", "tests.test_failure_cli:twice", "--retries", "1", "--max-items", "1"])
+        assert begun.code == 75
+        ended = command("retry", "j")
+        assert ended.code == 0
+        assert Path("o.txt").read_text() == "a twice\nb twice\nc twice\n"
+
+    def test_a_retry_that_the_limit_held_back_is_over(self, command: Command) -> None:
+        """The next one calls the function for all failures again; the output appears when they are few enough."""
+        Path("items.txt").write_text("".join(f"{letter}\n" for letter in "abcdefghij"))
+        Fates.left = {"c": FOREVER, "d": FOREVER}
+        words = "process items.txt -o o.txt --job j --on-error skip --max-failures 10% -f tests.test_failure_cli:one -q"
+        assert command(*words.split()).code == 1
+        Fates.calls = []
+        held = command("retry", "j")
+        assert (held.code, Fates.calls) == (1, ["c", "d"])
+        assert "2 of 10 items failed, more than max_failures=10% allows" in one_line(held)
+        assert not Path("o.txt").exists()
+        Fates.left, Fates.calls = {"d": FOREVER}, []
+        assert command("retry", "j").code == 3
+        assert Fates.calls == ["c", "d"]
+        assert Path("o.txt").read_text() == "".join(f"{letter.upper()}\n" for letter in "abcefghij")
+        Fates.left, Fates.calls = {"d": FOREVER}, []
+        assert command("retry", "j", "--max-failures", "0").code == 1
+        Fates.left = {}
+        assert command("retry", "j").code == 0
+        assert Fates.calls == ["d", "d"]
+
+    def test_a_retry_of_a_job_with_work_left_does_not_exit_with_0(self, command: Command) -> None:
+        """Its results are in no output yet: `retry && promote` must not promote."""
+        Path("items.txt").write_text("a\nb\nc\n")
+        Fates.left = {"a": FOREVER}
+        words = ["process", "items.txt", "-o", "o.txt", "--job", "j", "--on-error", "skip", "-f", "tests.test_failure_cli:one", "-q"]
+        assert command(*words, "--max-items", "2").code == 75
+        Fates.left = {}
+        ended = command("retry", "j")
+        assert ended.code == 75
+        assert "of 1 failure 1 done" in ended.err
+        assert "the job itself has work left" in one_line(ended)
+        assert command(*words).code == 0
+        assert Path("o.txt").read_text() == "A\nB\nC\n"
+
+    def test_items_with_line_ends_are_printed_with_nul(self, command: Command) -> None:
+        """`failures --items -0 | batchkit process -0 -` gives the same items; without it, a warning says so."""
+        Path("items.bin").write_bytes(b"a\nb\0c\0")
+        Fates.left = {"a\nb": FOREVER, "c": FOREVER}
+        words = "process items.bin -0 -o o.jsonl --job j --on-error skip -f tests.test_failure_cli:one -q"
+        assert command(*words.split()).code == 3
+        assert command("failures", "j", "--items", "-0").out == "a\nb\0c\0"
+        assert "1 of them hold a line end themselves" in command("failures", "j", "--items").err
+        assert command("failures", "j", "-0").code == 2
+
+
+def twice(item: str) -> str:
+    """Stand in for another function."""
+    return f"{item} twice"

@@ -146,7 +146,7 @@ ALLOWED: dict[str, set[str]] = {
         *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "limit", "progress",
         "readers.round", "result", "resume", "rounds", "run", "work", "writers.output",
     },
-    "options": {*WORDS, "budget", "failures", "job", "loading", "work"},
+    "options": {*WORDS, "budget", "calling", "failures", "job", "limit", "loading", "retrying", "work"},
     "sources": {
         *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",
         "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",

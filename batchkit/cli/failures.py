@@ -39,22 +39,27 @@ Examples:
 @click.argument("job")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Show the N newest in full, with tracebacks.")
 @click.option("--items", is_flag=True, help="Print just the items: text as it is, others as JSON, one a line.")
+@click.option("-0", "--null", is_flag=True, help="With --items: end each with NUL, as `process -0` reads them.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list with all that is known.")
 @state_dir
 @verbose
-def failures(job: str, last: int | None, items: bool, as_json: bool, state_dir: str | None) -> None:  # noqa: FBT001
+def failures(  # one parameter per option
+    *, job: str, last: int | None, items: bool, null: bool, as_json: bool, state_dir: str | None
+) -> None:
     """Show the items of JOB that failed for good, grouped by error. Changes nothing."""
     from batchkit import api  # noqa: PLC0415  # not needed for --help
 
     if items and as_json:
         raise UsageError("--items and --json are two ways to print; give one of them")
+    if null and not items:
+        raise UsageError("-0 says what ends an item; give --items, too")
     found: Iterable[Failure] = api.Job(job, state_dir).failures()
     if last is not None:
         found = heapq.nlargest(last, found, key=lambda failure: (failure.time, failure.shard, failure.number))
     if as_json:
         _print_json(found)
     elif items:
-        _print_items(found)
+        _print_items(found, "\0" if null else "\n")
     elif last is not None:
         for failure in found:
             _print(_in_full(failure))
@@ -78,13 +83,17 @@ def _print_json(found: Iterable[Failure]) -> None:
     click.echo("\n]" if between != "[\n" else "[]")
 
 
-def _print_items(found: Iterable[Failure]) -> None:
-    lost = 0
+def _print_items(found: Iterable[Failure], ending: str) -> None:
+    lost = broken = 0
     for failure in found:
         if failure.unreadable or failure.kept_as_text:
             lost += 1
         else:
-            _print(_plain(failure.item))
+            text = _plain(failure.item)
+            broken += ending in text
+            _print(text + ending, nl=False)
+    if broken:
+        say(f"{broken:,} of them hold a line end themselves; print them with -0")
     if lost:
         say(f"{lost:,} more could not be read or have no form in JSON; see them with --json")
 
