@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from contextlib import suppress
 from typing import Any
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_GRACE = 3.0
+"""Seconds that tasks have for ending when they are cancelled."""
 
 
 class EventLoop:
@@ -31,34 +35,49 @@ class EventLoop:
         Raises what the call raises, `TimeoutError` after the timeout; then the call has been cancelled.
         """
 
-        async def call(argument: Any) -> Any:
-            expiry = asyncio.timeout(self._timeout)
+        async def call(argument: Any) -> tuple[Any, BaseException | None]:
             try:
-                async with expiry:
-                    called = function(argument)
-                    if inspect.isasyncgen(called):
-                        return [value async for value in called]
-                    return await called
-            except TimeoutError:
-                if not expiry.expired():  # the function's own
-                    raise
-                raise TimeoutError(f"the call took longer than {self._timeout:g} s") from None
+                return await self._within_limit(function, argument), None
+            except BaseException as error:  # noqa: BLE001  # SystemExit and the like would end the loop, not the call
+                return None, error
 
-        # The loop takes the context of whoever hands it a call, so `current_batch()` works in there.
-        return lambda argument: asyncio.run_coroutine_threadsafe(call(argument), self._loop).result()
+        def called(argument: Any) -> Any:
+            # The loop takes the context of whoever hands it a call, so `current_batch()` works in there.
+            value, error = asyncio.run_coroutine_threadsafe(call(argument), self._loop).result()
+            if error is not None:
+                raise error
+            return value
+
+        return called
+
+    async def _within_limit(self, function: Callable[..., Any], argument: Any) -> Any:
+        expiry = asyncio.timeout(self._timeout)
+        try:
+            async with expiry:
+                called = function(argument)
+                if inspect.isasyncgen(called):
+                    return [value async for value in called]
+                return await called
+        except TimeoutError:
+            if not expiry.expired():  # the function's own
+                raise
+            raise TimeoutError(f"the call took longer than {self._timeout:g} s") from None
 
     def close(self) -> None:
-        """Cancel what the calls left running and close the loop. Harmless when repeated."""
+        """Cancel what the calls left running, for some seconds, and close the loop. Harmless when repeated."""
         if self._loop.is_closed():
             return
-        asyncio.run_coroutine_threadsafe(self._cancel_left(), self._loop).result()
+        with suppress(TimeoutError):  # something blocks the loop: it is left to the end of the process
+            asyncio.run_coroutine_threadsafe(self._cancel_left(), self._loop).result(2 * _GRACE)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.join(_GRACE)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     async def _cancel_left(self) -> None:
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        if left:
+            await asyncio.wait(left, timeout=_GRACE)
         await self._loop.shutdown_asyncgens()

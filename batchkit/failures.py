@@ -59,10 +59,11 @@ def text_of(error: BaseException | None) -> str:
 
 
 class Done(NamedTuple):
-    """Items from `first` on whose calls came back: as many as `outcome.done` says."""
+    """Items from `first` on whose calls came back, in so many attempts: as many as `outcome.done` says."""
 
     first: int
     outcome: Outcome
+    attempts: int = 1
 
 
 class Failed(NamedTuple):
@@ -111,6 +112,10 @@ class Attempts:
             if unreadable < len(batch.items):
                 yield Failed(unreadable, 1, UnreadableItem(batch.unreadable[unreadable]), 1)
             first = unreadable + 1
+
+    def go_on(self) -> bool:
+        """Tell whether further calls may be made: there is no request to stop, and it is before the deadline."""
+        return self._budget.go_on()
 
     def stretch(self, batch: Batch, seq: int, first: int, stop: int) -> Generator[Done | Failed | Skipped, None, int]:
         """Yield the same for the items `[first, stop)`, all of which can be read."""
@@ -173,7 +178,7 @@ class Attempts:
                 outcome = self._caller(batch, seq, start, end)
                 blamed = outcome.error is not None
                 if blamed and end - start > 1:
-                    reached = start if self._budget.asked else (yield from self.narrowed(batch, seq, start, end))
+                    reached = yield from self.narrowed(batch, seq, start, end)
                 else:
                     reached = yield from self._whole(batch, seq, start, end, outcome)
             if reached < end:
@@ -261,7 +266,7 @@ class _Stopped(Exception):
 def _verdict(first: int, count: int, outcome: Outcome, attempts: int) -> Done | Failed | Skipped:
     """Say what became of an item, or of `count` that were called at once, in the last attempt."""
     if outcome.error is None:
-        return Done(first, outcome)
+        return Done(first, outcome, attempts)
     if isinstance(outcome.error, SkipItem):
         return Skipped(first, count)
     return Failed(first, count, outcome.error, attempts)

@@ -118,13 +118,13 @@ class Handler:
         After a refusal the next stretch is only as long as the one before it was, and then longer and longer: so many
         refusals cost a few times what one pass costs, rather than a pass each.
         """
-        first, outcome = done
+        first, outcome = done.first, done.outcome
         known = outcome.one_each or outcome.sizes is not None
         at, length = 0, outcome.done if self.at_once is None or not known else self.at_once
         refused: tuple[int, ResultError] | None = None
         while at < outcome.done:
             if refused is not None and refused[0] == at:
-                yield Failed(first + at, 1, refused[1], 1)
+                yield Failed(first + at, 1, refused[1], done.attempts)
                 at, refused = at + 1, None
                 continue
             stop = min(at + length, outcome.done)
@@ -149,10 +149,12 @@ class Handler:
         """Find the items whose results are refused, where nobody knows which results are whose."""
         stop = done.first + done.outcome.done
         if self._policy.isolate == "none":
-            yield Failed(done.first, done.outcome.done, refusal, 1)
+            yield Failed(done.first, done.outcome.done, refusal, done.attempts)
             return stop
         middle = (done.first + stop) // 2
         for start, end in ((done.first, middle), (middle, stop)):
+            if not self._attempts.go_on():
+                return start
             reached = start
             for piece in self._attempts.stretch(batch, seq, start, end):
                 if isinstance(piece, Done):

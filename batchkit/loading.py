@@ -60,7 +60,10 @@ def load_errors(names: str) -> tuple[type[BaseException], ...]:
         elif "." in name:
             kind = load(":".join(name.rsplit(".", 1)))
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise UsageError(f"'{name}' is no type of exception; give such as ConnectionError or pkg.module:Name")
+            raise UsageError(
+                f"'{name}' is no type of exception that can be found; give retry_on (--retry-on) such as "
+                "ConnectionError or pkg.module:Name"
+            )
         found.append(kind)
     return tuple(found)
 
@@ -75,6 +78,9 @@ def names_of(errors: tuple[type[BaseException], ...]) -> str:
 
 _FILES: dict[str, str] = {}
 """Modules that were run from a file by its path → that path."""
+
+_STAMPS: dict[str, tuple[int, int]] = {}
+"""Time and size of these files when they were run: one that has changed since is run anew."""
 
 
 def _known(module: types.ModuleType) -> str:
@@ -97,6 +103,11 @@ def _module_of(place: str) -> types.ModuleType:
 
 def _run_file(path: str) -> types.ModuleType:
     path = os.path.abspath(path)
+    stamp = os.stat(path).st_mtime_ns, os.stat(path).st_size
+    for module in list(sys.modules.values()):  # run twice, it would have two classes of each name
+        same = getattr(module, "__file__", None) == path and module.__name__ != "__main__"
+        if same and _STAMPS.get(path, stamp) == stamp:
+            return module
     sys.path.append(os.path.dirname(path))  # at the end: a file named as a library module must not take its place
     name = os.path.splitext(os.path.basename(path))[0]
     if name in sys.modules or name in sys.stdlib_module_names:
@@ -105,6 +116,6 @@ def _run_file(path: str) -> types.ModuleType:
     module = sys.modules[name] = types.ModuleType(name)
     module.__file__ = path
     module.__spec__ = importlib.machinery.ModuleSpec(name, loader, origin=path)
-    _FILES[name] = path
+    _FILES[name], _STAMPS[path] = path, stamp
     loader.exec_module(module)
     return module

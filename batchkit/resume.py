@@ -97,13 +97,15 @@ def open_job(  # keyword-only
         _refuse_other_definition(job.name, manifest.definition, definition)
     if manifest is None or wishes.restart or not manifest.ready:
         return _begin(job, manifest, reader, definition, options, outputs, wishes)
-    replace = manifest.replace or wishes.overwrite
-    if (manifest.replace, manifest.options) != (replace, options):
-        manifest = manifest._replace(replace=replace, options=options)
+    if wishes.overwrite and not manifest.replace:
+        manifest = manifest._replace(replace=True)
         job.save(manifest)
     opened = _checked(job, found(job, manifest, outputs, say), reader, wishes, say)
     if opened is None:
         return _begin(job, manifest, reader, definition, options, outputs, wishes)
+    if opened.manifest.options != options:
+        opened = opened._replace(manifest=opened.manifest._replace(options=options))
+        job.save(opened.manifest)
     joining = (job.publish_log(manifest.job).last() or {}).get("state") == "joining"
     if len(opened.shards) == opened.frozen and not joining:
         opened.output.remove_parts()  # but not a merge of rounds that was stopped half way

@@ -182,18 +182,51 @@ def not_merged(rounds: Sequence[RoundState], log: PublishLog) -> list[Round]:
     return merged_by(rounds)[published.get("rounds", 0) :]
 
 
+def stored_beside(rounds: Sequence[RoundState], log: PublishLog) -> list[Round]:
+    """Return what is stored beside the output, so that what is stored next has the same columns and types.
+
+    That is what `not_merged` gives, and the part of an unfinished round, which is cut here to what is committed: a run
+    that goes on with the round does the same.
+    """
+    beside = not_merged(rounds, log)
+    for state in rounds:
+        point = state.points[0] if state.points else None
+        if not state.ended and point is not None and point.mark:
+            part = part_of(state.directory)
+            files.AppendFile(part, point.mark[0]).close()
+            beside.append(Round(part, point.mark, ()))
+    return beside
+
+
 def still_failed(
     job: JobDirectory, points: Sequence[Checkpoint | None], rounds: Sequence[RoundState]
 ) -> Iterator[dict[str, Any]]:
     """Yield the failures that no round has resolved, in input order, each as the last attempt left it."""
-    latest: dict[tuple[int, int], dict[str, Any]] = {}
-    for state in rounds:
-        for entry in state.entries():
-            latest[entry["shard"], entry["number"]] = entry
+    later = [_Ahead(state.entries()) for state in rounds]
     for entry in entries_of(job, points):
-        newest = latest.get((entry["shard"], entry["number"]), entry)
+        newest = entry
+        for each in later:
+            newest = each.at(_key(entry)) or newest
         if "error" in newest:
             yield newest
+
+
+def _key(entry: dict[str, Any]) -> tuple[int, int]:
+    return entry["shard"], entry["number"]
+
+
+class _Ahead:
+    """Entries in the order of their items, looked up in that order: in memory is one of them."""
+
+    def __init__(self, entries: Iterator[dict[str, Any]]) -> None:
+        self._entries = entries
+        self._next = next(entries, None)
+
+    def at(self, key: tuple[int, int]) -> dict[str, Any] | None:
+        """Return the entry of an item; `None` if there is none."""
+        while self._next is not None and _key(self._next) < key:
+            self._next = next(self._entries, None)
+        return self._next if self._next is not None and _key(self._next) == key else None
 
 
 def unfinished_options(job: JobDirectory, uuid: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from batchkit.journal import NoJournal
 from batchkit.progress import sayer
 from batchkit.result import Result, reason_for_people
 from batchkit.resume import Outputs, open_job
-from batchkit.rounds import ended, merged_by, not_merged, proved, resolved_by, rounds_of, settled, still_failed
+from batchkit.rounds import ended, merged_by, proved, resolved_by, rounds_of, settled, still_failed, stored_beside
 from batchkit.shards import Shards, Streams
 from batchkit.tally import Tally
 from batchkit.writers.memory import MemoryOutput
@@ -99,7 +99,7 @@ def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result
     run = Shards(work, job.name, number, tally)
     with closing(run):
         run.judge(final=all(shard.ended for shard in shards))
-        completed = run.work_on(job, opened, not_merged(rounds, job.publish_log(opened.manifest.job)))
+        completed = run.work_on(job, opened, stored_beside(rounds, job.publish_log(opened.manifest.job)))
         run.judge(final=completed)
         completed = completed and publish(job, opened, tally.points, rounds, work.budget)
     failures = partial(failures_of, job, opened.manifest)
@@ -132,13 +132,14 @@ def _interrupted(work: Work, job: JobDirectory) -> Result:
     manifest = job.load()
     points = job.commits(manifest) if manifest is not None and manifest.ready else []
     known = [point for point in points if point is not None]
+    again = (0, 0) if manifest is None or not known else resolved_by(ended(rounds_of(job, manifest.job)))
     return Result(
         job=job.name,
         status="paused",
         reason=reason_for_people(work.budget.reason),
-        done=sum(point.done for point in known),
-        failed=sum(point.failed for point in known),
-        skipped=sum(point.skipped for point in known),
+        done=sum(point.done for point in known) + again[0],
+        failed=sum(point.failed for point in known) - sum(again),
+        skipped=sum(point.skipped for point in known) + again[1],
         total=None,
         share=None,
         new=0,

@@ -720,7 +720,19 @@ class TestRetriesThatGoOn:
         """Its results are in no output yet: `retry && promote` must not promote."""
         Path("items.txt").write_text("a\nb\nc\n")
         Fates.left = {"a": FOREVER}
-        words = ["process", "items.txt", "-o", "o.txt", "--job", "j", "--on-error", "skip", "-f", "tests.test_failure_cli:one", "-q"]
+        words = [
+            "process",
+            "items.txt",
+            "-o",
+            "o.txt",
+            "--job",
+            "j",
+            "--on-error",
+            "skip",
+            "-f",
+            "tests.test_failure_cli:one",
+            "-q",
+        ]
         assert command(*words, "--max-items", "2").code == 75
         Fates.left = {}
         ended = command("retry", "j")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime
 import json
 import math
+import os
 import random
+import sys
 from collections import Counter
 from email.utils import format_datetime
 from pathlib import Path
@@ -19,9 +23,14 @@ from batchkit.budget import Budget
 from batchkit.calling import Caller
 from batchkit.current import Identity
 from batchkit.errors import ItemError, TooManyFailures, UsageError
+from batchkit.failure_file import FailuresInMemory
 from batchkit.failures import Attempts, Done, Failed, Policy, Skipped
+from batchkit.handling import Handler
 from batchkit.limit import Limit
+from batchkit.model import Checkpoint
 from batchkit.readers.base import IndexBatch
+from batchkit.readers.sequence import SequenceReader
+from batchkit.writers.base import ResultError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -280,6 +289,7 @@ class TestWaits:
             return item
 
         options: dict[str, Any] = {"job": "j", "on_error": "skip", "retries": 5, "max_time": 60, "progress": "none"}
+        options["batch_size"] = 3  # so that the item begins a batch: what came before counts
         first = batchkit.process(range(6), later, **options)
         assert (first.status, first.done, first.failed) == ("paused", 3, 0)
         assert first.reason == "the next attempt would be beyond the time limit"
@@ -1007,3 +1017,139 @@ class TestRefusedResults:
             ["a", "b\n", "c"], moody, output="o.txt", on_error="skip", retries=3, retry_wait=0, progress="none"
         )
         assert (result.failed, moody.calls) == (1, {"a": 1, "b\n": 1, "c": 1})
+
+
+class TestStops:
+    """What ends in time, whatever a function does."""
+
+    def test_a_failure_of_the_last_attempt_behind_a_request_to_stop_is_left_to_the_next_run(self) -> None:
+        """As one of the first attempt is."""
+
+        attempts = []
+
+        def interrupted(item: int) -> int:
+            attempts.append(item)
+            if len(attempts) == 2:
+                bench.budget.stop("SIGINT")
+            raise OSError(item)
+
+        bench = Bench(interrupted, retries=1, retry_wait=0.0)
+        assert (bench.pieces([1]), attempts) == ([], [1, 1])
+
+    def test_results_that_are_refused_are_not_narrowed_beyond_the_deadline(self) -> None:
+        """Where nobody knows whose they are, the function is called on ever smaller parts: that can be stopped."""
+        clock = Clock()
+
+        def slow(items: list[int]) -> list[str]:
+            clock.now += 10.0
+            return ["a\nb"] * (2 * len(items))
+
+        budget = Budget(max_time=25.0, clock=clock, sleep=clock.sleep, divisible=False)
+        calls: list[int] = []
+
+        class Counting(Caller):
+            def __call__(self, batch: Any, seq: int, first: int = 0, stop: int | None = None) -> Any:
+                calls.append(first)
+                return super().__call__(batch, seq, first, stop)
+
+        batch = IndexBatch(list(range(64)), 0)
+        caller = Counting(slow, batched=True, identity=Identity("j", "u", 0))
+        policy = Policy(on_error="skip")
+        handler = Handler(
+            shard=0,
+            reader=SequenceReader(range(64)),
+            writer=Refusing(),  # type: ignore[arg-type]
+            kept=FailuresInMemory(),
+            attempts=Attempts(caller, policy, budget, print),
+            policy=policy,
+        )
+        last = Checkpoint(0, 0, 0, 0, 0, 0, None, 1, 0.0, 0.0)
+        assert handler.handle(batch, caller(batch, 1), last).reached == 0
+        caller.close()
+        assert len(calls) < 6
+
+
+class Refusing:
+    """A writer that takes nothing, and cannot say which result it is."""
+
+    def write(self, _results: Any) -> None:
+        raise ResultError(None, "it does not fit")
+
+
+@pytest.mark.slow
+class TestDeadlyItems:
+    """Items during which the process of the function dies."""
+
+    def test_an_item_is_tried_once_more_and_no_more(self) -> None:
+        """Whoever killed the process may have meant another; a second death is the item's, whatever `retries` says."""
+
+        def dies(item: int) -> int:
+            with open(f"calls-{item}", "a", encoding="ascii") as file:
+                file.write("x")
+            if item == 2 or (item == 1 and Path("calls-1").read_text() == "x"):
+                os._exit(3)
+            return item
+
+        result = batchkit.process(range(4), dies, on_error="skip", isolate_process=True, progress="none")
+        assert list(result.results()) == [0, 1, 3]
+        (failure,) = result.failures()
+        assert (failure.item, failure.error, failure.attempts) == (2, "WorkerDied", 2)
+        assert failure.message == "the worker died, exit status 3"
+        assert [Path(f"calls-{item}").read_text() for item in range(4)] == ["x", "xx", "xx", "x"]
+
+
+class TestAsyncFunctions:
+    """What an async function raises is its item's, too, and what it leaves behind holds nobody up."""
+
+    def test_exits_fail_the_item(self) -> None:
+        """`SystemExit` would end the event loop."""
+
+        async def leaves(item: int) -> int:
+            if item == 1:
+                sys.exit(3)
+            return item
+
+        result = batchkit.process(range(3), leaves, on_error="skip", progress="none")
+        assert list(result.results()) == [0, 2]
+        assert [failure.error for failure in result.failures()] == ["SystemExit"]
+
+    def test_an_interrupt_ends_the_run(self) -> None:
+        """As in a plain function."""
+
+        async def interrupts(_: int) -> int:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            batchkit.process(range(3), interrupts, progress="none")
+
+    def test_tasks_that_will_not_end_do_not_hold_up_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are cancelled, and left alone after some seconds."""
+        monkeypatch.setattr("batchkit.awaiting._GRACE", 0.05)
+        tasks = []
+
+        async def stubborn() -> None:
+            while not done:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.1)
+
+        async def starts(item: int) -> int:
+            tasks.append(asyncio.ensure_future(stubborn()))
+            return item
+
+        done: list[bool] = []
+        assert batchkit.process(range(2), starts, progress="none").done == 2
+        done.append(True)
+
+    def test_panics_are_failures(self) -> None:
+        """Errors of extensions in Rust are no `Exception`s."""
+
+        class Panic(BaseException):
+            pass
+
+        def panics(item: int) -> int:
+            if item == 1:
+                raise Panic("called `Option::unwrap()` on a `None` value")
+            return item
+
+        result = batchkit.process(range(3), panics, on_error="skip", progress="none")
+        assert [failure.error for failure in result.failures()] == ["Panic"]

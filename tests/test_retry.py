@@ -17,6 +17,7 @@ from hypothesis import example, given, settings, strategies as st
 
 import batchkit
 from batchkit.errors import ItemError, TooManyFailures, UsageError
+from batchkit.loading import load, load_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -958,3 +959,49 @@ def test_a_reset_job_has_no_counts_of_its_rounds() -> None:
     World.bad = set()
     assert again().done == 1
     assert published("o.jsonl") == expected("plain", range(10))
+
+
+@pytest.mark.parametrize(("output", "kind"), [("o.parquet", "price"), ("o.csv", "column")])
+def test_half_a_round_fixes_the_columns_for_the_rest_of_the_job(output: str, kind: str) -> None:
+    """Results of other columns or types that come between its halves are failures, and the job comes to its end."""
+
+    def first(item: str) -> dict[str, Any]:
+        if World.bad:
+            raise ValueError(item)
+        return {"price": int(item)}
+
+    def other(item: str) -> dict[str, Any]:
+        return {"price": 0.5} if kind == "price" else {"other": int(item)}
+
+    Path("items.txt").write_text("1\n2\n3\n4\n")
+    World.bad = {1}
+    options: dict[str, Any] = {"output": output, "job": "j", "on_error": "skip", "progress": "none", "batch_size": 1}
+    other.__qualname__ = first.__qualname__
+    assert batchkit.process("items.txt", first, max_items=3, **options).failed == 3
+    World.bad = set()
+    job = batchkit.Job("j")
+    assert job.retry(first, max_items=1, progress="none").status == "paused"
+    result = batchkit.process("items.txt", other, **options)
+    assert (result.completed, result.done, result.failed) == (True, 0, 4)
+    assert job.retry(first, progress="none").completed
+    assert job.retry(first, progress="none").exit_code == 0
+    assert [int(row["price"]) for row in job.results()] == [1, 2, 3, 4]
+
+
+def test_exceptions_of_the_functions_own_file_are_retried() -> None:
+    """`--retry-on fetch.py:Busy` is the class that the function of the same file raises; in a later retry, too."""
+    Path("fetch.py").write_text(
+        "class Busy(Exception): pass\n"
+        "calls = []\n"
+        "def fetch(item):\n"
+        "    calls.append(item)\n"
+        "    if len(calls) % 3: raise Busy(item)\n"
+        "    return item\n"
+    )
+    Path("items.txt").write_text("a\nb\n")
+    function, errors = load("fetch.py:fetch"), load_errors("fetch.py:Busy")
+    options: dict[str, Any] = {"on_error": "skip", "job": "j", "retry_wait": 0, "progress": "none"}
+    result = batchkit.process("items.txt", function, output="o.txt", retries=1, retry_on=errors, **options)
+    assert result.failed == 1
+    assert batchkit.Job("j").retry(retries=2, progress="none").failed == 0
+    assert sorted(Path("o.txt").read_text().split()) == ["a", "b"]
