@@ -1024,7 +1024,6 @@ class TestStops:
 
     def test_a_failure_of_the_last_attempt_behind_a_request_to_stop_is_left_to_the_next_run(self) -> None:
         """As one of the first attempt is."""
-
         attempts = []
 
         def interrupted(item: int) -> int:
