@@ -41,10 +41,13 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None)
 
 
 def alternating(candidates: Mapping[str, Callable[[], Run]], runs: int, *, warm_up: int = 1) -> dict[str, list[Run]]:
-    """Run the candidates in turn, so that a drift of the machine's speed meets all of them alike."""
+    """Run the candidates in turn, so that a drift of the machine's speed meets all of them alike.
+
+    Every other time in the other order: what one leaves to be written to the disk slows down the next.
+    """
     found: dict[str, list[Run]] = {name: [] for name in candidates}
     for number in range(runs + warm_up):
-        for name, once in candidates.items():
+        for name, once in list(candidates.items())[:: 1 if number % 2 else -1]:
             figures = once()
             if figures.code not in {0, 75}:
                 raise SystemExit(f"{name} ended with {figures.code}")
