@@ -28,7 +28,6 @@ from batchkit.options import (
 from batchkit.progress import MODES, sayer
 from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
-from batchkit.retrying import Again, retry
 from batchkit.rounds import ended, resolved_by, rounds_of, unfinished_options
 from batchkit.run import as_job, failures_of, in_memory
 from batchkit.sources import reader_of
@@ -299,6 +298,8 @@ class Job:
         that are none any more, `failed` those that are left. Raises what `process` raises; `UsageError` for a job
         whose output cannot be amended: one printed, or written to an output of one's own.
         """
+        from batchkit.retrying import Again, retry  # noqa: PLC0415  # 6 ms that only retries need
+
         begun = time.monotonic()
         manifest = self._manifest()
         known = {**DEFAULTS, **(manifest.options or {}), **unfinished_options(self._directory, manifest.job)}
