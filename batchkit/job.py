@@ -6,7 +6,9 @@
       runs.jsonl               one JSON line at the start of a run and one at its end
       publish.jsonl            see `writers/output.py`; lines as in a journal
       shards/NNNNN.jsonl       the journals; see `journal.py`
+      shards/NNNNN.failures.jsonl  the items that failed; see `failure_file.py`
       shards/NNNNN.lock        held by whoever may write that shard
+      retries/NNNNN/           a job each: the failures, run again; see `rounds.py`
 
 Nothing in it says "running": the lock is the kernel's and dies with its process.
 """

@@ -63,7 +63,7 @@ def timeout_of(timeout: Duration | None, function: Callable[..., Any] | None) ->
     return None if function is None else seconds
 
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "function": None,
     "batch_size": 100,
     "batch_format": None,

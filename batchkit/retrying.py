@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class Again(NamedTuple):
-    """How failures are to be run again; see `run.Work`."""
+    """How failures are to be run again; see `work.Work`."""
 
     function: Callable[..., Any] | None
     batched: bool
