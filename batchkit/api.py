@@ -294,9 +294,9 @@ class Job:
 
         function: `None`: the one of the last run, if it can be imported. The other options are those of `process`;
         `None` for those up to `max_failures`: as in the last run. A retry that goes on takes all of these from the call
-        that began it. Results: `done` and `skipped` count the failures
-        that are none any more, `failed` those that are left. Raises what `process` raises; `UsageError` for a job
-        whose output cannot be amended: one printed, or written to an output of one's own.
+        that began it. Results: `done` and `skipped` count the failures that are none any more, `failed` those that are
+        left. Raises what `process` raises; `UsageError` for a job whose output cannot be amended: one printed, or
+        written to an output of one's own.
         """
         from batchkit.retrying import Again, retry  # noqa: PLC0415  # 6 ms that only retries need
 

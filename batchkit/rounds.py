@@ -35,12 +35,11 @@ _KEPT = ("shard", "number", "at", "where", "place", "item", "attempts", "unreada
 class RoundState(NamedTuple):
     """A round as its files tell it.
 
-    directory: of the round; `None` in `manifest`: it was not begun yet. points: the newest commit of each shard
-    that is really there.
+    points: the newest commit of each shard that is really there; none before it was begun.
     """
 
     directory: JobDirectory
-    manifest: Manifest | None
+    manifest: Manifest
     points: Sequence[Checkpoint | None]
 
     @property
@@ -66,13 +65,12 @@ class RoundState(NamedTuple):
     @property
     def held(self) -> bool:
         """Whether it ended with too many failures for the output to be written; see `hold`."""
-        log = None if self.manifest is None else self.directory.publish_log(self.manifest.job).last()
-        return log is not None and log["state"] == "held"
+        last = self.directory.publish_log(self.manifest.job).last()
+        return last is not None and last["state"] == "held"
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield what became of its items, in order, as far as it is committed."""
-        if self.manifest is not None:
-            yield from entries_of(self.directory, self.points)
+        yield from entries_of(self.directory, self.points)
 
 
 def directory_of(job: JobDirectory, number: int) -> JobDirectory:
@@ -232,14 +230,13 @@ class _Ahead:
 def unfinished_options(job: JobDirectory, uuid: str) -> dict[str, Any]:
     """Return how the unfinished round of the job with this uuid was called; nothing if there is none."""
     rounds = rounds_of(job, uuid)
-    if not rounds or rounds[-1].ended or rounds[-1].manifest is None:
+    if not rounds or rounds[-1].ended:
         return {}
     return rounds[-1].manifest.options or {}
 
 
 def hold(state: RoundState) -> None:
     """Note that the output was not written, since too many items failed in this round; durable on return."""
-    assert state.manifest is not None, "it was run"
     state.directory.publish_log(state.manifest.job).write({"state": "held"})
 
 
