@@ -22,6 +22,7 @@ class CurrentBatch:
 
     job: the job's name. shard, seq: numbers of shard and commit; they change with plan and batch size, so build
     nothing lasting on them. cursor: coordinate of the first input item of this call.
+    number: of the first item of this call in the whole input, from 1; `None`: nobody has counted.
     key: names this call, the same in every run for the same items: for idempotent requests.
     item_keys: the same for each item of the call.
     """
@@ -40,6 +41,11 @@ class CurrentBatch:
     def cursor(self) -> Cursor:
         """The coordinate of the first item of this call."""
         return self._batch.coordinate(self._first)
+
+    @property
+    def number(self) -> int | None:
+        """The number of the first item of this call in the whole input, from 1; `None`: nobody has counted."""
+        return self._batch.number_of(self._first)
 
     @property
     def item_keys(self) -> list[str]:

@@ -4,7 +4,8 @@ Format 1. One JSON object a line. The first is the header, each further one a fa
 
     {"format":1,"job":"<uuid>","shard":0,"schema":"<base64>"}
     {"shard":0,"number":57,"at":…,"where":"…","place":…,"item":…,"error":"ValueError","message":"…","traceback":"…",
-     "attempts":1,"run":1,"time":…}          "unreadable":true is added where the item could not be read
+     "attempts":1,"run":1,"time":…}          "nth", the number in the whole input, from 1, is added where it is known,
+                                             and "unreadable":true where the item could not be read
 
 `item` is tagged JSON, see `tagged`. `schema` is an empty Arrow IPC stream with the columns of the items, if they are
 rows of a table, else null. In the file of a round (see `rounds`), an item that was done or skipped has a line, too:

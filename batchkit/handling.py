@@ -192,6 +192,8 @@ class Handler:
             "item": encode(batch.items[index]),
             **self._facts(failed),
         }
+        if (nth := batch.number_of(index)) is not None:
+            entry["nth"] = nth
         if index in batch.unreadable:
             entry["unreadable"] = True
         self._kept.keep(entry, lambda: schema_of(batch.items))

@@ -251,7 +251,8 @@ class IsolatedCaller:
         assert kind == wire.ASK, f"a message of kind {kind}"
         assert self.batch is not None, "there is a call"
         assert self._base is not None, "for which items were sent"
-        place = self.batch.coordinate(self._first + self._base + pickle.loads(payload))  # noqa: S301  # from our own child
+        index = self._first + self._base + pickle.loads(payload)  # noqa: S301  # from our own child
+        place = self.batch.coordinate(index), self.batch.number_of(index)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             child.talk.send(wire.PLACE, pickle.dumps(place))
 

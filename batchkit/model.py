@@ -37,15 +37,18 @@ class Batch:
     start, stop: coordinates of the first item and of the first item after the batch.
     proof: CRC-32 of what was consumed just before `stop`, by which a resume knows the input again.
     unreadable: index → reason, for items that could not be read (invalid UTF-8, over-long).
+    number: of the first item in the whole input, from 1; `None` or not set: nobody has counted. Set by
+        whoever feeds the loop.
     """
 
-    __slots__ = ("items", "proof", "start", "stop", "unreadable")
+    __slots__ = ("items", "number", "proof", "start", "stop", "unreadable")
 
     items: Sequence[Item]
     start: Cursor
     stop: Cursor
     proof: int
     unreadable: Mapping[int, str]
+    number: int | None
 
     def split(self, count: int) -> tuple[Batch, Batch]:
         """Return the first `count` items and the rest, each a batch of its own; `0 < count < len(items)`."""
@@ -54,6 +57,11 @@ class Batch:
     def coordinate(self, index: int) -> Cursor:
         """Return the coordinate of the item at `index`; `len(items)` gives `stop`."""
         raise NotImplementedError
+
+    def number_of(self, index: int) -> int | None:
+        """Return the number of the item at `index` in the whole input, from 1; `None`: nobody has counted."""
+        number = getattr(self, "number", None)
+        return None if number is None else number + index
 
 
 class Outcome(NamedTuple):

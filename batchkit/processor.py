@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class Feed:
     """The batches of a span from the cursor on; what was taken and not done is given back."""
 
-    def __init__(self, reader: Reader, span: Span, batch_size: int, budget: Budget) -> None:
-        """Read nothing yet."""
+    def __init__(self, reader: Reader, span: Span, batch_size: int, budget: Budget, number: int | None) -> None:
+        """Read nothing yet. number: of the span's first item in the whole input, from 1; `None`: nobody has counted."""
+        self._number = number
         self._batches: Iterator[Batch] = reader.read(span, batch_size)
         self._rests: list[Batch] = []
         self._budget = budget
@@ -55,6 +56,10 @@ class Feed:
         if batch is not None and len(batch.items) > room:
             batch, rest = batch.split(room)
             self._rests.append(rest)
+        if batch is not None:
+            batch.number = self._number
+            if self._number is not None:
+                self._number += len(batch.items)
         return batch
 
     def close(self) -> None:
@@ -66,6 +71,8 @@ class Feed:
     def give_back(self, rest: Batch) -> None:
         """Take this before anything else next time."""
         self._rests.append(rest)
+        if self._number is not None:
+            self._number -= len(rest.items)
 
 
 class Processor:
@@ -81,6 +88,7 @@ class Processor:
         span: Span,
         base: Checkpoint,
         batch_size: int,
+        first: int | None,
         caller: Caller | IsolatedCaller,
         writer: Writer,
         kept: FailureFile | FailuresInMemory,
@@ -95,11 +103,13 @@ class Processor:
 
         sync_interval: seconds; `None`: sync at stops only. tell: hears of a checkpoint, and answers with the reading of
         `time.monotonic` from which on it wants to hear of another. judge: hears of each checkpoint of a shard with
-        failures, and raises if they are too many; `None`: any number is fine. kept: what the handler keeps.
+        failures, and raises if they are too many; `None`: any number is fine. kept: what the handler keeps. first: how
+        many items of the input come before the shard; `None`: nobody has counted.
         """
         self._reader = reader
         self._stop = span.stop
-        self._feed = Feed(reader, span._replace(start=base.stop), batch_size, budget)
+        number = None if first is None else first + base.handled + 1
+        self._feed = Feed(reader, span._replace(start=base.stop), batch_size, budget, number)
         self.last = base
         self._batch_size = batch_size
         self._caller = caller

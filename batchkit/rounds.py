@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from batchkit.model import Checkpoint
     from batchkit.writers.base import PublishLog
 
-_KEPT = ("shard", "number", "at", "where", "place", "item", "attempts", "unreadable", "message")
+_KEPT = ("shard", "number", "nth", "at", "where", "place", "item", "attempts", "unreadable", "message")
 """What of a failure a round needs to know; the message: why an item could not be read."""
 
 

@@ -150,6 +150,7 @@ class Shards:
             span=span,
             base=start._replace(run=self._number),
             batch_size=work.batch_size,
+            first=None if shard else 0,
             caller=caller,
             writer=writer,
             kept=kept,

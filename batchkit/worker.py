@@ -47,16 +47,19 @@ class _Files:
 
 
 class _Stretch(Batch):
-    """The items that the parent sent; it is asked for their coordinates."""
+    """The items that the parent sent; it is asked for their coordinates and numbers."""
 
     __slots__ = ("_ask",)
 
-    def __init__(self, items: Sequence[Item], ask: Callable[[int], Cursor]) -> None:
+    def __init__(self, items: Sequence[Item], ask: Callable[[int], tuple[Cursor, int | None]]) -> None:
         self.items = items
         self._ask = ask
 
     def coordinate(self, index: int) -> Cursor:
-        return self._ask(index)
+        return self._ask(index)[0]
+
+    def number_of(self, index: int) -> int | None:
+        return self._ask(index)[1]
 
 
 class _Worker:
@@ -176,8 +179,8 @@ class _Worker:
         self._say(wire.BATCH, payload)
         return None
 
-    def _ask(self, index: int) -> Cursor:
-        """Ask the parent, who is listening while the function runs, for an item's coordinate."""
+    def _ask(self, index: int) -> tuple[Cursor, int | None]:
+        """Ask the parent, who is listening while the function runs, for an item's coordinate and number."""
         with self._mouth:
             if not self._calling:
                 raise UsageError("current_batch() was asked after its call had ended")
@@ -185,7 +188,8 @@ class _Worker:
                 self._talk.send(wire.ASK, pickle.dumps(index))
             except OSError as error:
                 raise UsageError("current_batch() does not reach into a process that the function forked") from error
-            return pickle.loads(self._expect(wire.PLACE))  # noqa: S301  # as above
+            place, number = pickle.loads(self._expect(wire.PLACE))  # noqa: S301  # as above
+        return place, number
 
     def _say(self, kind: int, payload: bytes = b"") -> None:
         try:

@@ -402,6 +402,28 @@ class TestCurrentBatch:
         found = list(batchkit.process("items.txt", look, batch_size=2, job="look").results())
         assert found == [["look", 0, 1, [0, 0]], ["look", 0, 1, [0, 2]], ["look", 0, 2, [0, 5]]]
 
+    @pytest.mark.parametrize("isolate_process", [False, True])
+    def test_a_function_can_see_the_number_of_its_item(self, *, isolate_process: bool) -> None:
+        """Items are numbered from 1 over the whole input, in every run, batch size and process, and when retried."""
+        Path("items.txt").write_text("".join(f"{number}\n" for number in range(1, 10)))
+        Path("failing").touch()
+
+        def look(item: str) -> str:
+            if item in {"3", "8"} and Path("failing").exists():
+                raise ValueError(item)
+            return f"{item}={batchkit.current_batch().number}"
+
+        def run(**options: Any) -> batchkit.Result:
+            return batchkit.process(
+                "items.txt", look, job="numbers", on_error="skip", isolate_process=isolate_process, **options
+            )
+
+        run(batch_size=2, max_items=5)
+        run(batch_size=3)
+        Path("failing").unlink()
+        batchkit.Job("numbers").retry(look)
+        assert list(batchkit.Job("numbers").results()) == [f"{number}={number}" for number in range(1, 10)]
+
     def test_the_key_of_an_item_is_the_same_in_every_run_and_batch_size(self) -> None:
         """Keys name uuid and coordinates, never a batch: an item keeps its key over failures, runs and sizes."""
         Path("items.txt").write_text("".join(f"{number}\n" for number in range(12)))

@@ -428,7 +428,7 @@ class TestTimeouts:
             assert (outcome.results, outcome.done) == ([0], 1)
             assert type(outcome.error) is TimeoutError
             assert str(outcome.error) == "the call took longer than 0.3 s"
-            assert gone(int(Path("pid").read_text()))
+            until(lambda: gone(int(Path("pid").read_text())))
             assert type(caller.again().error) is TimeoutError
             assert caller.go_on().results == [2, 3]
 
@@ -742,7 +742,7 @@ class TestErrors:
 
         with isolated(Lingering) as caller:
             (pid,) = caller(numbers(1), 1).results
-        assert gone(pid)
+        until(lambda: gone(pid))
 
 
 @pytest.mark.slow
@@ -1039,7 +1039,7 @@ class TestOrphans:
             with isolated(function) as caller:
                 with pytest.raises(KeyboardInterrupt):
                     caller(numbers(1), 1)
-                assert gone(int(Path("pid").read_text()))
+                until(lambda: gone(int(Path("pid").read_text())))
         finally:
             signal.signal(signal.SIGINT, earlier)
 

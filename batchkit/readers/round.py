@@ -116,6 +116,11 @@ class EntryBatch(Batch):
         """Return the coordinate of an item in the input of the job, by which calls have the same keys as before."""
         return self.entries[index]["at"]
 
+    def number_of(self, index: int) -> int | None:
+        """Return the number of an item in the input of the job, if it was known when it failed."""
+        number: int | None = self.entries[index].get("nth")
+        return number
+
 
 def _lost(entry: dict[str, Any]) -> str | None:
     """Return the text of an item that cannot be made again; `None` if it can."""
