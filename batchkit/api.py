@@ -37,6 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
 
     from batchkit.budget import Duration
     from batchkit.job import Manifest
@@ -71,6 +72,8 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     isolate: str = "bisect",
     timeout: Duration | None = None,
     isolate_process: bool = False,
+    workers: int = 1,
+    executor: Executor | None = None,
     max_time: Duration | None = None,
     until: str | datetime.datetime | None = None,
     max_items: int | None = None,
@@ -116,6 +119,9 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     timeout: seconds that one call may take; `None`: no limit. A plain function then has a process of its own, too.
     isolate_process: call the function in a process of its own, which may die without harm: an item during which it died
         twice is a failure.
+    workers: processes that work at once, each on a part of the input of its own; any number in any run of a job. The
+        function is sent to them by cloudpickle. executor: what runs them instead, with the face of
+        `concurrent.futures.Executor`, on hosts that share the job's directory and the files.
     max_time, until, max_items, max_batches: end this run cleanly; `None`: no limit. Durations are seconds, "55m" or
         a timedelta; `until` is "06:00", an ISO timestamp or a datetime.
     job: the job's name; `None`: made of source and function. state_dir: `None`: $BATCHKIT_STATE_DIR, or `.batchkit`.
@@ -129,7 +135,9 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     `UsageError`, `SourceError`, `StorageError`, `JobLocked`, `ChangedError`, `DamageError`.
     """
     begun = time.monotonic()
-    check_numbers(batch_size=(batch_size, 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
+    check_numbers(
+        batch_size=(batch_size, 1), max_items=(max_items, 0), max_batches=(max_batches, 0), workers=(workers, 1)
+    )
     check_choice("progress", progress, MODES)
     check(function)
     check_batch_format(batch_format, batched=batched)
@@ -155,6 +163,8 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         limit=limit,
         timeout=seconds,
         isolated=isolate_process,
+        workers=workers,
+        executor=executor,
     )
     work = work._replace(options={**options_of(work, limit), **work.destination.options()})
     name = work.default_name() if job is None else job
@@ -238,9 +248,11 @@ class Job:
             begun=bool(known),
         )
         cursors = [
-            span.start if point is None else point.stop for span, point in zip(manifest.plan, points, strict=True)
+            shard.span.start if point is None else point.stop
+            for shard, point in zip(manifest.plan, points, strict=True)
         ]
-        share = share_done(manifest.definition["source"]["kind"], manifest.fingerprint, manifest.plan, cursors)
+        spans = [shard.span for shard in manifest.plan]
+        share = share_done(manifest.definition["source"]["kind"], manifest.fingerprint, spans, cursors)
         return Status(
             job=self.name,
             status=status,

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchkit.errors import UsageError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 _RECENT = 8
-_WATCH_EVERY = 0.2
+_WATCH_EVERY = 0.1
 _WAIT_STEP = 0.1
 """Seconds after which a wait looks for a request to stop: a signal handler may not wake what waits for a lock."""
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -39,6 +39,21 @@ class Interrupted(BaseException):
     """Raised by a stop signal while the reader waits for input: there is no item in hand to finish."""
 
 
+class Terms(NamedTuple):
+    """The limits of a run as its workers get them.
+
+    deadline: a reading of the host's monotonic clock; left: the seconds until it, for other hosts; infinite: none.
+    leased: whether items or batches are limited.
+    """
+
+    host: str
+    deadline: float
+    left: float
+    batch_seconds: float
+    divisible: bool
+    leased: bool
+
+
 class Budget:
     """The limits of one run.
 
@@ -46,6 +61,7 @@ class Budget:
     cut after so long. divisible: whether a batch may be cut between items (not for a batched function).
     limited: whether there is any limit but `batch_seconds`.
     progressed: whether this run has committed anything.
+    lease: gives more items and batches when those at hand are used up; `None`: there are no more. See `quota`.
     reason: why the run is to stop: "time", "wait" (one would be too long), "items", "batches", a signal's name; `None`
     while it is not.
     """
@@ -75,9 +91,39 @@ class Budget:
         self._batch_seconds = math.inf if batch_seconds is None or not divisible else batch_seconds
         self._divisible = divisible
         self.limited = (max_time, max_items, max_batches) != (None, None, None)
+        self.lease: Callable[[], tuple[float, float]] | None = None
         self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT)
         self._begun = math.inf
         self._cut: Callable[[], None] = lambda: None
+
+    @classmethod
+    def of_worker(cls, terms: Terms) -> Budget:
+        """Return the budget of a worker of the run that has these terms, which leases items and batches."""
+        left = terms.left if terms.host != os.uname().nodename else terms.deadline - time.monotonic()
+        budget = cls(
+            max_time=None if math.isinf(left) else max(0.0, left),
+            batch_seconds=None if math.isinf(terms.batch_seconds) else terms.batch_seconds,
+            divisible=terms.divisible,
+        )
+        if terms.leased:
+            budget.limited = True
+            budget.drop()
+        return budget
+
+    def terms(self) -> Terms:
+        """Return what workers of this run have to keep to."""
+        leased = not (math.isinf(self._items) and math.isinf(self._batches))
+        left = self._deadline - self._clock()
+        return Terms(os.uname().nodename, self._deadline, left, self._batch_seconds, self._divisible, leased)
+
+    @property
+    def left(self) -> tuple[float, float]:
+        """Items and batches that may still be done."""
+        return self._items, self._batches
+
+    def drop(self) -> None:
+        """Have no items and batches at hand: more are to be leased."""
+        self._items = self._batches = 0
 
     def attach(self, cut: Callable[[], None]) -> None:
         """Name what cuts the batch in hand at the end of its current item."""
@@ -90,6 +136,10 @@ class Budget:
             return 0
         if not self.limited:
             return size
+        if self.lease is not None and (self._items <= 0 or self._batches <= 0):
+            items, batches = self.lease()
+            self._items += items
+            self._batches += batches
         if self._items <= 0:
             self.reason = "items"
         elif self._batches <= 0:

@@ -112,6 +112,31 @@ class Child:
             raise wire.unpacked_error(payload)
         return bool(payload[0])
 
+    def run(self, task: bytes) -> bytearray:
+        """Run a task there, see `pickled_task`, and return its pickled result.
+
+        Raises what the task raises; `WorkerDied`, with no more than how it ended, if the process does.
+        """
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # listening tells more
+            self.talk.send(wire.HELLO, pickle.dumps(_imports()))
+            self.talk.send(wire.TASK, task)
+        kind, payload = self._next(None)
+        if self._await_end():
+            self._process.wait()  # what it has started and left running may live on
+        if kind == wire.FAILED:
+            raise wire.unpacked_error(payload)
+        return payload
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    def signal_group(self) -> None:
+        """Kill the process and all of its group without waiting; whoever listens to it buries it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def more(self, deadline: float | None) -> None:
         """Wait until the child has sent something; the messages are then in `talk`.
 
@@ -241,6 +266,19 @@ def _imports() -> dict[str, Any]:
         if isinstance(spec.loader, SourceFileLoader) and spec.submodule_search_locations is None and spec.origin:
             files[name] = os.path.abspath(spec.origin)
     return {"path": sys.path, "files": files, "pythonpath": os.environ.get("PYTHONPATH")}
+
+
+def pickled_task(function: Callable[..., Any], args: Any, kwargs: Any) -> bytes:
+    """Pickle a call, for `Child.run`. Raises `UsageError`."""
+    try:
+        return wire.packed_by_value((function, args, kwargs))
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"the job cannot be sent to a worker process: {type(error).__name__}: {error}; "
+            "let the function make what is in the way itself, or leave out workers"
+        ) from error
 
 
 def pickled(function: Callable[..., Any], options: dict[str, Any]) -> bytes:

@@ -167,7 +167,9 @@ def stored(job: JobDirectory) -> Iterator[Any]:
         return iter(())
     points = job.commits(manifest)
     marks = [None if point is None else point.mark for point in points]
-    return output.stored(marks, job.publish_log(manifest.job), merged_by(rounds_of(job, manifest.job)))
+    brought = merged_by(rounds_of(job, manifest.job), manifest.plan)
+    order = [shard.number for shard in manifest.plan]
+    return output.stored(marks, job.publish_log(manifest.job), brought, order)
 
 
 def refuse_lost_beginning(opened: OpenJob, done: int) -> None:

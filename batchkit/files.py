@@ -196,6 +196,28 @@ def replace(path: str, data: bytes) -> None:
     rename(new, path)
 
 
+def show(path: str, data: bytes) -> None:
+    """Replace a file whole, for other processes to see now; not durable, and of no use after a power cut."""
+    new = f"{path}.{os.getpid()}.new"
+    with naming("write", path):
+        fd = kernel.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
+        try:
+            overwrite(fd, data)
+        finally:
+            kernel.close(fd)
+        kernel.replace(new, path)
+
+
+def add_byte(path: str) -> None:
+    """Make a file one byte longer; several processes may do so at once. Not durable."""
+    with naming("write", path):
+        fd = kernel.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
+        try:
+            kernel.write(fd, b"+")
+        finally:
+            kernel.close(fd)
+
+
 def rename(source: str, target: str) -> None:
     """Rename within one file system, replacing `target`; durable on return."""
     with naming("replace", target):

@@ -1,7 +1,8 @@
 """The directory of a job: manifest, lock, plan, history of runs, log of publishing, derived status.
 
     <state directory>/<job>/
-      job.json                 the manifest, format 1: who the job is, what defines it, which spans it has
+      job.json                 the manifest, format 2: who the job is and what defines it
+      plan.json                format 1: {"format", "job": "<uuid>", "shards": [[number, start, stop, items before it]]}
       lock                     a kernel lock, held for the whole run; its text (pid, host, since) is for messages only
       runs.jsonl               one JSON line at the start of a run and one at its end
       publish.jsonl            see `writers/output.py`; lines as in a journal
@@ -10,12 +11,21 @@
       shards/NNNNN.lock        held by whoever may write that shard
       retries/NNNNN/           a job each: the failures, run again; see `rounds.py`
 
+    and while several workers are at it
+
+      stop                     {"run", "reason"}: the workers of that run are to stop
+      plan.lock                held by whoever changes the plan
+      quota.json               items and batches that may still be done; see `quota.py`
+      shards/NNNNN.wanted      somebody asks for the rest of that shard; see `sharing.py`
+      shards/NNNNN.deadly      workers died on it; see `pool.py`
+
 Nothing in it says "running": the lock is the kernel's and dies with its process.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import uuid
@@ -24,14 +34,15 @@ from typing import Any, NamedTuple
 
 from batchkit import files, journal
 from batchkit.errors import DamageError, JobLocked, UsageError
-from batchkit.locks import held, holder
-from batchkit.model import Checkpoint, Span
+from batchkit.locks import held, holder, pid_in
+from batchkit.model import Checkpoint, Shard, Span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-FORMAT = 1
+FORMAT = 2
+PLAN_FORMAT = 1
 LOCK_PATIENCE = 1.0
 """Seconds for which a starting run tries the job's lock, so that a `status` looking at it cannot turn it away."""
 
@@ -40,11 +51,11 @@ SHARD_PATIENCE = 10.0
 
 
 class Manifest(NamedTuple):
-    """What `job.json` says.
+    """What `job.json` and `plan.json` say.
 
-    job: the uuid, new whenever the job starts over. ready: whether journals and parts were made.
-    definition: what may not change between runs. fingerprint: the reader's; replace: whether the output may replace a
-    file that stands there. plan: the spans of the shards, in input order. options: of the last run, for `retry`.
+    job: the uuid, new whenever the job starts over. ready: whether journals and parts were made. definition: what may
+    not change between runs. fingerprint: the reader's; replace: whether the output may replace a file that stands
+    there. plan: the shards, in input order; empty before `ready`. options: of the last run, for `retry`.
     """
 
     job: str
@@ -55,12 +66,12 @@ class Manifest(NamedTuple):
     fingerprint: Any
     output: str | None
     replace: bool
-    plan: list[Span]
+    plan: list[Shard]
     options: dict[str, Any] | None = None
 
 
 def new_manifest(  # keyword-only fields of one value
-    *, name: str, definition: dict[str, Any], fingerprint: Any, output: str | None, replace: bool, plan: list[Span]
+    *, name: str, definition: dict[str, Any], fingerprint: Any, output: str | None, replace: bool, plan: list[Shard]
 ) -> Manifest:
     """Return the manifest of a job that begins now."""
     begun: dict[str, Any] = {"job": uuid.uuid4().hex, "created": time.time(), "ready": False}
@@ -126,7 +137,21 @@ class JobDirectory:
 
     def load(self) -> Manifest | None:
         """Return the manifest; `None` if the job does not exist. Raises `DamageError`."""
-        path = self._file("job.json")
+        entry = self._load("job.json", FORMAT)
+        if entry is None:
+            return None
+        return Manifest(**entry, plan=self.load_plan(entry["job"]) if entry["ready"] else [])
+
+    def load_plan(self, job: str) -> list[Shard]:
+        """Return the shards of the job with this uuid, in input order. Raises `DamageError`."""
+        entry = self._load("plan.json", PLAN_FORMAT)
+        if entry is None or entry["job"] != job:
+            path = self._file("plan.json")
+            raise DamageError(f"'{path}' is gone or of another start of the job; --restart starts over")
+        return [Shard(number, Span(start, stop), first) for number, start, stop, first in entry["shards"]]
+
+    def _load(self, name: str, known: int) -> dict[str, Any] | None:
+        path = self._file(name)
         data = files.read_bytes(path)
         if data is None:
             return None
@@ -136,15 +161,21 @@ class JobDirectory:
             entry = None
         if not isinstance(entry, dict) or "format" not in entry:
             raise DamageError(f"'{path}' is not readable; put back a copy, or remove the job: batchkit rm {self.name}")
-        if entry.pop("format") != FORMAT:
-            raise DamageError(f"'{path}' has another format than {FORMAT}; use the batchkit that wrote it")
-        entry["plan"] = [Span(*span) for span in entry["plan"]]
-        return Manifest(**entry)
+        if entry.pop("format") != known:
+            raise DamageError(f"'{path}' has another format than {known}; use the batchkit that wrote it")
+        return entry
 
     def save(self, manifest: Manifest) -> None:
-        """Replace the manifest; durable on return."""
+        """Replace the manifest, all but the plan; durable on return."""
         entry = {"format": FORMAT, **manifest._asdict()}
+        del entry["plan"]
         files.replace(self._file("job.json"), json.dumps(entry, indent=1).encode() + b"\n")
+
+    def save_plan(self, job: str, plan: Sequence[Shard]) -> None:
+        """Replace the plan of the job with this uuid; durable on return."""
+        shards = [[shard.number, *shard.span, shard.first] for shard in plan]
+        entry = {"format": PLAN_FORMAT, "job": job, "shards": shards}
+        files.replace(self._file("plan.json"), json.dumps(entry).encode() + b"\n")
 
     # Locks
 
@@ -160,11 +191,67 @@ class JobDirectory:
     @contextmanager
     def shard_locked(self, number: int) -> Iterator[None]:
         """Hold a shard's lock, waiting for a worker that outlived its run. Raises `JobLocked`."""
-        path = self._file(f"shards/{number:05d}.lock")
+        path = self._shard_lock(number)
         with held(path, SHARD_PATIENCE) as got:
             if not got:
                 raise JobLocked(f"shard {number} of the job '{self.name}' is still held by {holder(path)}")
             yield
+
+    def await_workers(self, plan: Sequence[Shard]) -> None:
+        """Wait until nobody works on these shards: workers may outlive their run by a moment. Raises `JobLocked`."""
+        for shard in plan:
+            if os.path.exists(self._shard_lock(shard.number)):
+                with self.shard_locked(shard.number):
+                    pass
+
+    @contextmanager
+    def shard_taken(self, number: int) -> Iterator[bool]:
+        """Try to hold a shard's lock; yield whether it is held, or somebody else works on the shard."""
+        with held(self._shard_lock(number), 0, signed=True) as got:
+            yield got
+
+    def worker_of(self, number: int) -> int | None:
+        """Return the process that works on a shard, or did last; `None` if nobody knows."""
+        return pid_in(self._shard_lock(number))
+
+    def _shard_lock(self, number: int) -> str:
+        return self._file(f"shards/{number:05d}.lock")
+
+    @contextmanager
+    def plan_locked(self) -> Iterator[None]:
+        """Hold what whoever changes the plan holds while it does."""
+        with held(self._file("plan.lock"), math.inf):
+            yield
+
+    def deadly(self, number: int) -> int | None:
+        """Return behind which commit of a shard workers died in this run; `None`: none did."""
+        data = files.read_bytes(self._file(f"shards/{number:05d}.deadly"))
+        return None if data is None else int(json.loads(data)["seq"])
+
+    def note_deadly(self, number: int, seq: int) -> None:
+        """Note behind which commit of a shard workers died."""
+        files.show(self._file(f"shards/{number:05d}.deadly"), json.dumps({"seq": seq}).encode())
+
+    def clear_requests(self) -> None:
+        """Remove what an earlier run left for its workers."""
+        directory = self._file("shards")
+        with files.naming("read", directory):
+            left = [entry.path for entry in os.scandir(directory) if entry.name.endswith((".wanted", ".deadly"))]
+        for path in left:
+            files.remove(path)
+
+    # Requests to stop
+
+    def ask_to_stop(self, run: int, reason: str) -> None:
+        """Ask the workers of a run to stop; others ignore it."""
+        files.show(self._file("stop"), json.dumps({"run": run, "reason": reason}).encode())
+
+    def asked_to_stop(self, run: int) -> str | None:
+        """Return why the workers of a run are to stop; `None` if they are not."""
+        data = files.read_bytes(self._file("stop"))
+        entry = {} if data is None else json.loads(data)
+        reason: str | None = entry.get("reason") if entry.get("run") == run else None
+        return reason
 
     def running(self) -> bool:
         """Tell whether a run holds the job now."""
@@ -217,7 +304,7 @@ class JobDirectory:
 
     def commits(self, manifest: Manifest) -> list[Checkpoint | None]:
         """Return the newest commit of each shard, for looking only."""
-        return [journal.last(self.shard_path(number)) for number in range(len(manifest.plan))]
+        return [journal.last(self.shard_path(shard.number)) for shard in manifest.plan]
 
     def remove(self) -> None:
         """Remove the job's directory; its output stays."""

@@ -7,6 +7,7 @@ lock last, for messages only.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from contextlib import contextmanager
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def held(path: str, patience: float) -> Iterator[bool]:
+def held(path: str, patience: float, *, signed: bool | None = None) -> Iterator[bool]:
     """Try to hold a lock for at most `patience` seconds; yield whether it is held.
 
-    With no patience it is only a probe: the text in the lock file stays the holder's.
+    signed: whether who holds it is written into the file; `None`: unless there is no patience, for that is a probe, and
+    the text stays the holder's.
     """
+    signed = patience > 0 if signed is None else signed
 
     def sign(fd: int) -> None:
         text = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "since": time.time()})
@@ -38,10 +41,12 @@ def held(path: str, patience: float) -> Iterator[bool]:
         thread_local=False,
         fallback_to_soft=False,
         preserve_lock_file=True,
-        on_acquired=sign if patience else None,
+        on_acquired=sign if signed else None,
     )
     try:
-        lock.acquire(timeout=patience, poll_interval=0.05)
+        lock.acquire(
+            timeout=-1 if math.isinf(patience) else patience, poll_interval=0.05 if patience < math.inf else 0.002
+        )
     except Timeout:
         yield False
         return
@@ -51,6 +56,14 @@ def held(path: str, patience: float) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def pid_in(path: str) -> int | None:
+    """Return the process that holds the lock, or held it last; `None` if nobody knows."""
+    try:
+        return int(json.loads(files.read_bytes(path) or b"")["pid"])
+    except (ValueError, KeyError, TypeError, StorageError):
+        return None
 
 
 def holder(path: str) -> str:

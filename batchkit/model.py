@@ -29,6 +29,17 @@ class Span(NamedTuple):
     stop: Cursor | None
 
 
+class Shard(NamedTuple):
+    """One span of a job with a journal and a part of its own, which are named by `number`: that never changes.
+
+    first: how many items of the input come before the span; `None`: nobody has counted.
+    """
+
+    number: int
+    span: Span
+    first: int | None = None
+
+
 class Batch:
     """Consecutive items, handled and committed together.
 

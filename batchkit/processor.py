@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import closing
 
 from batchkit.budget import Interrupted
 from batchkit.errors import TooManyFailures
 from batchkit.handling import item_error
-from batchkit.model import Checkpoint
+from batchkit.model import Checkpoint, Span
 from batchkit.syncing import Syncer
 from batchkit.writers.base import ResultError
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from batchkit.handling import Handler
     from batchkit.isolation import IsolatedCaller
     from batchkit.journal import Journal, NoJournal
-    from batchkit.model import Batch, Outcome, Span
+    from batchkit.model import Batch, Cursor, Outcome
     from batchkit.readers.base import Reader
     from batchkit.writers.base import Writer
 
@@ -97,6 +96,7 @@ class Processor:
         budget: Budget,
         tell: Callable[[Checkpoint], float],
         judge: Callable[[Checkpoint], None] | None,
+        share: Callable[[Checkpoint], Cursor | None] | None,
         sync_interval: float | None,
     ) -> None:
         """Go on behind `base`, the last commit of the shard, with this run's number in it.
@@ -104,12 +104,12 @@ class Processor:
         sync_interval: seconds; `None`: sync at stops only. tell: hears of a checkpoint, and answers with the reading of
         `time.monotonic` from which on it wants to hear of another. judge: hears of each checkpoint of a shard with
         failures, and raises if they are too many; `None`: any number is fine. kept: what the handler keeps. first: how
-        many items of the input come before the shard; `None`: nobody has counted.
+        many items of the input come before the shard; `None`: nobody has counted. share: gives away what it can of what
+        follows a commit, and returns where the shard ends from then on, `None` if nothing was given away.
         """
         self._reader = reader
         self._stop = span.stop
-        number = None if first is None else first + base.handled + 1
-        self._feed = Feed(reader, span._replace(start=base.stop), batch_size, budget, number)
+        self._first = first
         self.last = base
         self._batch_size = batch_size
         self._caller = caller
@@ -120,6 +120,9 @@ class Processor:
         self._judge = judge
         self._journal = journal
         self._budget = budget
+        self._feed = self._feeding()
+        self._share = share
+        self._share_due = False
         self._tell = tell
         self._tell_due = -math.inf
         self._sync_interval = math.inf if sync_interval is None else sync_interval
@@ -132,14 +135,39 @@ class Processor:
         Everything committed is durable on return, and also when this raises `ItemError`, `TooManyFailures` or
         `SourceError`.
         """
-        with closing(self._feed):
+        try:
             self._loop()
+        finally:
+            self._feed.close()
+
+    def _feeding(self) -> Feed:
+        """Return what feeds the loop behind the newest commit."""
+        number = None if self._first is None else self._first + self.last.handled + 1
+        return Feed(self._reader, Span(self.last.stop, self._stop), self._batch_size, self._budget, number)
+
+    def ask_to_share(self) -> None:
+        """Ask for the rest of the shard to be given away, at the end of the item in hand; from any thread."""
+        if not self._share_due:
+            self._share_due = True
+            self._caller.cut()
+
+    def _give_away(self) -> None:
+        """Give away what can be given of the rest, and go on with what is left."""
+        self._share_due = False
+        assert self._share is not None, "nobody else asks"
+        stop = self._share(self.last)
+        if stop is not None:
+            self._stop = stop
+            self._feed.close()
+            self._feed = self._feeding()
 
     def _loop(self) -> None:
         budget = self._budget
         budget.attach(self._caller.cut)
         begun = time.monotonic()
         while not self.last.end and not self._at_stop():
+            if self._share_due:
+                self._give_away()
             room = budget.room(self._batch_size, begun)
             try:
                 batch = self._feed.take(room) if room else None

@@ -10,7 +10,7 @@ from batchkit import files, journal
 from batchkit.errors import DamageError, DefinitionChanged, InputChanged, JobLocked
 from batchkit.failure_file import FailureFile, path_beside
 from batchkit.job import JobDirectory, Manifest, new_manifest
-from batchkit.model import Span, Verdict
+from batchkit.model import Shard, Span, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,13 +41,18 @@ class Outputs(NamedTuple):
 class ShardState(NamedTuple):
     """A shard as recovery found it.
 
-    past: its proved journal; chosen: the index in it of the last commit whose results are there, -1 for none.
+    shard: what the plan says of it. past: its proved journal; chosen: the index in it of the last commit whose results
+    are there, -1 for none.
     """
 
-    number: int
-    span: Span
+    shard: Shard
     past: journal.Past
     chosen: int
+
+    @property
+    def number(self) -> int:
+        """The number that names its journal and part."""
+        return self.shard.number
 
     @property
     def base(self) -> Checkpoint | None:
@@ -58,7 +63,13 @@ class ShardState(NamedTuple):
     def cursor(self) -> Cursor:
         """The coordinate of the first item not yet committed."""
         base = self.base
-        return self.span.start if base is None else base.stop
+        return self.shard.span.start if base is None else base.stop
+
+    @property
+    def behind(self) -> int | None:
+        """How many items of the input come before its cursor; `None`: nobody has counted."""
+        handled = 0 if self.base is None else self.base.handled
+        return None if self.shard.first is None else self.shard.first + handled
 
     @property
     def ended(self) -> bool:
@@ -68,12 +79,17 @@ class ShardState(NamedTuple):
 
 
 class OpenJob(NamedTuple):
-    """A job that is ready to be worked on."""
+    """A job that is ready to be worked on; its shards in input order, of which the first `frozen` are published."""
 
     manifest: Manifest
     output: Output
     shards: list[ShardState]
     frozen: int
+
+    @property
+    def order(self) -> list[int]:
+        """The numbers of the shards, in input order."""
+        return [shard.number for shard in self.shards]
 
 
 def open_job(  # keyword-only
@@ -123,7 +139,12 @@ def found(job: JobDirectory, manifest: Manifest, outputs: Outputs, say: Say) -> 
     if done is not None:
         output.verify(done)
     frozen = done["shards"] if done is not None else 0
-    shards = [recover(job, manifest, number, output, frozen, say) for number in range(len(manifest.plan))]
+    job.await_workers(manifest.plan[frozen:])
+    order = [shard.number for shard in manifest.plan]
+    shards = []
+    for index, shard in enumerate(manifest.plan):
+        writer = None if index < frozen else output.writer(shard.number, frozen=frozen, order=order)
+        shards.append(recover(job, manifest.job, shard, writer, say))
     return OpenJob(manifest, output, shards, frozen)
 
 
@@ -165,7 +186,7 @@ def _begin(
         fingerprint=reader.fingerprint(),
         output=path,
         replace=wishes.overwrite or (earlier is not None and job.may_replace(earlier)),
-        plan=[reader.whole()],
+        plan=[Shard(0, reader.whole(), 0)],
     )._replace(options=options)
     output = outputs.make(manifest.job)
     output.refuse_foreign(replace=manifest.replace)
@@ -181,36 +202,41 @@ def _begin(
 def _create(job: JobDirectory, manifest: Manifest, output: Output) -> OpenJob:
     """Make journals and parts, over whatever an interrupted attempt or an earlier start left."""
     files.remove_tree(os.path.join(job.path, "retries"))
-    shards = [_new_shard(job, manifest, number) for number in range(len(manifest.plan))]
-    output.prepare(range(len(shards)), afresh=True)
+    shards = [new_shard(job, manifest.job, shard) for shard in manifest.plan]
+    output.prepare([shard.number for shard in shards], afresh=True)
+    job.save_plan(manifest.job, manifest.plan)
     manifest = manifest._replace(ready=True)
     job.save(manifest)
     return OpenJob(manifest, output, shards, frozen=0)
 
 
-def _new_shard(job: JobDirectory, manifest: Manifest, number: int) -> ShardState:
-    span = manifest.plan[number]
-    header = journal.Header(manifest.job, number, span)
-    journal.Journal(job.shard_path(number), header, None).close()
-    files.remove(path_beside(job.shard_path(number)))  # of an earlier start of the job
-    return ShardState(number, span, journal.Past(header, [], broken=False), -1)
+def new_shard(job: JobDirectory, uuid: str, shard: Shard) -> ShardState:
+    """Make the journal of a shard that nobody has begun; durable on return."""
+    header = journal.Header(uuid, shard.number, shard.span)
+    path = job.shard_path(shard.number)
+    journal.Journal(path, header, None).close()
+    files.remove(path_beside(path))  # of an earlier start of the job
+    return ShardState(shard, journal.Past(header, [], broken=False), -1)
 
 
-def recover(job: JobDirectory, manifest: Manifest, number: int, output: Output, frozen: int, say: Say) -> ShardState:
-    """Find the last commit of a shard whose results are really there; changes nothing but what was found damaged."""
-    path = job.shard_path(number)
+def recover(job: JobDirectory, uuid: str, shard: Shard, writer: Writer | None, say: Say) -> ShardState:
+    """Find the last commit of a shard whose results are really there; changes nothing but what was found damaged.
+
+    writer: of its results; `None` if they are published.
+    """
+    path = job.shard_path(shard.number)
     past = journal.read(path)
-    if past.header.job != manifest.job:
+    if past.header.job != uuid:
         raise DamageError(f"the journal '{path}' belongs to another start of the job; --restart starts over")
     files.sync_file(path)
     files.sync_directory(os.path.dirname(path))
     if past.broken:
         files.replace(path + ".broken", files.read_bytes(path) or b"")
         say(f"the journal '{path}' is damaged; going on from its last sound commit, a copy is kept as .broken")
-    chosen = failure_file(job, number, manifest.job).intact(past.marks("kept"))
-    if number >= frozen:
-        chosen = min(chosen, output.writer(number, frozen=frozen).intact(past.marks("mark")))
-    return ShardState(number, manifest.plan[number], past, chosen)
+    chosen = failure_file(job, shard.number, uuid).intact(past.marks("kept"))
+    if writer is not None:
+        chosen = min(chosen, writer.intact(past.marks("mark")))
+    return ShardState(shard, past, chosen)
 
 
 def failure_file(job: JobDirectory, shard: int, uuid: str) -> FailureFile:
@@ -222,11 +248,16 @@ def _checked(job: JobDirectory, opened: OpenJob, reader: Reader, wishes: Wishes,
     """Compare the input with the one the job began with; `None`: start over."""
     manifest = opened.manifest
     verdict = Verdict("same")
-    for shard in opened.shards:
+    for index, shard in enumerate(opened.shards):
         if shard.ended and shard is not opened.shards[-1]:
             continue  # what came before the cursor of a later one came before its end, too
         base = shard.base
-        verdict = reader.check(manifest.fingerprint, shard.cursor, None if base is None else base.proof)
+        proof = None if base is None else base.proof
+        if (
+            index and not proof and base is not None and not base.handled
+        ):  # it is at its end without an item, and what came before it was not read then
+            proof = None
+        verdict = reader.check(manifest.fingerprint, shard.cursor, proof)
         if verdict.kind == "changed":
             if wishes.on_input_change == "restart":
                 if not reader.restartable:  # to see that it changed, it was read up to the cursor
@@ -251,18 +282,18 @@ def _extended(job: JobDirectory, opened: OpenJob, reader: Reader) -> OpenJob:
     manifest, shards = opened.manifest, list(opened.shards)
     stop = reader.whole().stop
     last = shards[-1]
-    plan = list(manifest.plan)
     if not last.ended:
         if stop is not None and _beyond(reader, last.cursor, stop):
             raise InputChanged(f"the input ends before the cursor of the job '{manifest.name}'; --restart starts over")
-        plan[-1] = Span(last.span.start, stop)
-        shards[-1] = last._replace(span=plan[-1])
+        shards[-1] = last._replace(shard=last.shard._replace(span=Span(last.shard.span.start, stop)))
     elif stop is None or (last.cursor != stop and not _beyond(reader, last.cursor, stop)):
-        plan.append(Span(last.cursor, stop))
-    manifest = manifest._replace(plan=plan, fingerprint=reader.fingerprint())
-    for number in range(len(shards), len(plan)):
-        shards.append(_new_shard(job, manifest, number))
+        number = max(opened.order) + 1
+        shards.append(new_shard(job, manifest.job, Shard(number, Span(last.cursor, stop), last.behind)))
         opened.output.prepare([number], afresh=False)
+    manifest = manifest._replace(plan=[each.shard for each in shards], fingerprint=reader.fingerprint())
+    job.save_plan(
+        manifest.job, manifest.plan
+    )  # before the fingerprint: what is appended is found as long as that is old
     job.save(manifest)
     return opened._replace(manifest=manifest, shards=shards)
 
@@ -286,4 +317,4 @@ def reopen(
     mark = writer.mark()
     if base is not None:
         base = base._replace(mark=mark, kept=kept.mark())
-    return journal.Journal(path, journal.Header(uuid, shard.number, shard.span), base), base
+    return journal.Journal(path, journal.Header(uuid, shard.number, shard.shard.span), base), base

@@ -72,10 +72,13 @@ def retry(job: JobDirectory, again: Again, limit: Limit, options: dict[str, Any]
             return _result(job, manifest, again, None, 0, completed=True)
         say = sayer(again.progress)
         rounds = settled(job, manifest.job)
-        unmerged = bool(not_merged(rounds, job.publish_log(manifest.job)))  # until the next line, perhaps
+        unmerged = bool(
+            not_merged(rounds, job.publish_log(manifest.job), manifest.plan)
+        )  # until the next line, perhaps
         opened = found(job, manifest, Outputs(lambda _: output, lambda each: leave_output(job, each)), say)
         _make_durable(job, opened)
-        failed, resolved = sum(1 for _ in still_failed(job, _points(opened), rounds)), resolved_by(rounds)
+        left = still_failed(job, manifest.plan, _points(opened), rounds)
+        failed, resolved = sum(1 for _ in left), resolved_by(rounds)
         completed, all_ended = True, all(shard.ended for shard in opened.shards)
         # A retry that was cut short while it merged is only brought to its end: items that have just failed again
         # would be called once more, and a merge for which there is never time enough would begin anew each time.
@@ -92,7 +95,7 @@ def retry(job: JobDirectory, again: Again, limit: Limit, options: dict[str, Any]
                 if rounds:
                     hold(rounds[-1])
                 raise
-            completed = publish(job, opened, _points(opened), rounds, again.budget)
+            completed = publish(job, opened.output, manifest, _points(opened), rounds, again.budget)
         result = _result(job, manifest, again, opened, failed, done=done, skipped=skipped, completed=completed)
         if all_ended or not completed:
             return result
@@ -117,9 +120,9 @@ def _points(opened: OpenJob) -> list[Any]:
 def _make_durable(job: JobDirectory, opened: OpenJob) -> None:
     """Let no power cut take back a commit of which failures are run again: its items would be done twice."""
     for shard in opened.shards:
-        if shard.number >= opened.frozen and not shard.ended and shard.base is not None:
+        if not shard.ended and shard.base is not None:
             kept = failure_file(job, shard.number, opened.manifest.job)
-            writer = opened.output.writer(shard.number, frozen=opened.frozen)
+            writer = opened.output.writer(shard.number, frozen=opened.frozen, order=opened.order)
             with job.shard_locked(shard.number), closing(kept), closing(writer):
                 reopen(job, shard, opened.manifest.job, writer, kept)[0].close()
 
@@ -137,14 +140,13 @@ def _run_round(  # what `retry` has at hand
         *rounds, unfinished = rounds
         directory = unfinished.directory
     else:
-        directory = begin(job, still_failed(job, _points(opened), rounds))
-    uuid, part = opened.manifest.job, part_of(directory)
-    unmerged = not_merged(rounds, job.publish_log(uuid))
+        directory = begin(job, still_failed(job, opened.manifest.plan, _points(opened), rounds))
+    uuid, plan, part = opened.manifest.job, opened.manifest.plan, part_of(directory)
+    unmerged = not_merged(rounds, job.publish_log(uuid), plan)
+    schema = schema_for(job, plan, _points(opened))
     work = Work(
-        reader=RoundReader(items_of(directory), schema=schema_for(job, _points(opened)), batched=again.batched),
-        destination=RoundDestination(
-            part, lambda: output.round_writer(part, opened.frozen, len(opened.shards), unmerged)
-        ),
+        reader=RoundReader(items_of(directory), schema=schema, batched=again.batched),
+        destination=RoundDestination(part, lambda: output.round_writer(part, opened.frozen, opened.order, unmerged)),
         round_of=uuid,
         options=options,
         **again._asdict(),
@@ -163,7 +165,7 @@ def _result(  # noqa: PLR0913  # keyword-only counts of one value
     done: int = 0,
     skipped: int = 0,
 ) -> Retried:
-    points = [] if opened is None else _points(opened)
+    points = [None] * len(manifest.plan) if opened is None else _points(opened)
     return Retried(
         job=job.name,
         status="completed" if completed else "paused",
@@ -177,5 +179,5 @@ def _result(  # noqa: PLR0913  # keyword-only counts of one value
         seconds=time.monotonic() - again.begun,
         output=manifest.output,
         read=lambda: stored(job),
-        read_failures=lambda: map(failure_of, still_failed(job, points, rounds_of(job, manifest.job))),
+        read_failures=lambda: map(failure_of, still_failed(job, manifest.plan, points, rounds_of(job, manifest.job))),
     )

@@ -22,10 +22,10 @@ from batchkit.writers.part import Part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from batchkit.job import Manifest
-    from batchkit.model import Checkpoint
+    from batchkit.model import Checkpoint, Shard
     from batchkit.writers.base import PublishLog
 
 _KEPT = ("shard", "number", "nth", "at", "where", "place", "item", "attempts", "unreadable", "message")
@@ -70,7 +70,7 @@ class RoundState(NamedTuple):
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield what became of its items, in order, as far as it is committed."""
-        yield from entries_of(self.directory, self.points)
+        yield from entries_of(self.directory, self.manifest.plan, self.points)
 
 
 def directory_of(job: JobDirectory, number: int) -> JobDirectory:
@@ -96,11 +96,13 @@ def items_of(directory: JobDirectory) -> str:
     return os.path.join(directory.path, "items.jsonl")
 
 
-def entries_of(job: JobDirectory, points: Sequence[Checkpoint | None]) -> Iterator[dict[str, Any]]:
-    """Yield what the failure files of a job hold up to these commits."""
-    for shard, point in enumerate(points):
+def entries_of(
+    job: JobDirectory, plan: Sequence[Shard], points: Sequence[Checkpoint | None]
+) -> Iterator[dict[str, Any]]:
+    """Yield what the failure files of a job hold up to these commits of its shards, in input order."""
+    for shard, point in zip(plan, points, strict=True):
         if point is not None:
-            yield from failure_file.entries(failure_file.path_beside(job.shard_path(shard)), point.kept)
+            yield from failure_file.entries(failure_file.path_beside(job.shard_path(shard.number)), point.kept)
 
 
 def rounds_of(job: JobDirectory, uuid: str) -> list[RoundState]:
@@ -126,8 +128,8 @@ def settled(job: JobDirectory, uuid: str) -> list[RoundState]:
     rounds = rounds_of(job, uuid)
     for state in rounds:
         if state.ended:
-            for shard in range(len(state.points)):
-                files.sync_file(state.directory.shard_path(shard))
+            for shard in state.manifest.plan:
+                files.sync_file(state.directory.shard_path(shard.number))
             files.sync_directory(os.path.dirname(state.directory.shard_path(0)))
     return rounds
 
@@ -138,10 +140,10 @@ def proved(job: JobDirectory, manifest: Manifest, part: str | None = None) -> li
     A power cut may leave the records of later ones.
     """
     points = []
-    for shard in range(len(manifest.plan)):
-        path = job.shard_path(shard)
+    for shard in manifest.plan:
+        path = job.shard_path(shard.number)
         past = journal.read(path)
-        kept = failure_file.FailureFile(failure_file.path_beside(path), manifest.job, shard)
+        kept = failure_file.FailureFile(failure_file.path_beside(path), manifest.job, shard.number)
         chosen = kept.intact(past.marks("kept"))
         if part is not None:
             chosen = min(chosen, Part(part).intact(past.marks("mark")))
@@ -149,13 +151,14 @@ def proved(job: JobDirectory, manifest: Manifest, part: str | None = None) -> li
     return points
 
 
-def merged_by(rounds: Sequence[RoundState]) -> list[Round]:
-    """Return what the ended rounds bring to the job's output, in order."""
+def merged_by(rounds: Sequence[RoundState], plan: Sequence[Shard]) -> list[Round]:
+    """Return what the ended rounds bring to the output of the job with this plan, in order."""
+    places = _places(plan)
     brought = []
     for state in rounds:
         if state.ended:
             inserts = [
-                Insert(entry["shard"], entry["number"], entry["place"], entry["start"], entry["stop"])
+                Insert(places[entry["shard"]], entry["number"], entry["place"], entry["start"], entry["stop"])
                 for entry in state.entries()
                 if "start" in entry
             ]
@@ -174,19 +177,24 @@ def resolved_by(rounds: Sequence[RoundState]) -> tuple[int, int]:
     return sum(state.done for state in rounds), sum(state.skipped for state in rounds)
 
 
-def not_merged(rounds: Sequence[RoundState], log: PublishLog) -> list[Round]:
+def _places(plan: Sequence[Shard]) -> dict[int, int]:
+    """Return which shard each one is in input order, by number."""
+    return {shard.number: place for place, shard in enumerate(plan)}
+
+
+def not_merged(rounds: Sequence[RoundState], log: PublishLog, plan: Sequence[Shard]) -> list[Round]:
     """Return what ended rounds bring that the published output does not have yet."""
     published = log.done() or {}
-    return merged_by(rounds)[published.get("rounds", 0) :]
+    return merged_by(rounds, plan)[published.get("rounds", 0) :]
 
 
-def stored_beside(rounds: Sequence[RoundState], log: PublishLog) -> list[Round]:
+def stored_beside(rounds: Sequence[RoundState], log: PublishLog, plan: Sequence[Shard]) -> list[Round]:
     """Return what is stored beside the output, so that what is stored next has the same columns and types.
 
     That is what `not_merged` gives, and the part of an unfinished round, which is cut here to what is committed: a run
     that goes on with the round does the same.
     """
-    beside = not_merged(rounds, log)
+    beside = not_merged(rounds, log, plan)
     for state in rounds:
         point = state.points[0] if state.points else None
         if not state.ended and point is not None and point.mark:
@@ -197,34 +205,36 @@ def stored_beside(rounds: Sequence[RoundState], log: PublishLog) -> list[Round]:
 
 
 def still_failed(
-    job: JobDirectory, points: Sequence[Checkpoint | None], rounds: Sequence[RoundState]
+    job: JobDirectory, plan: Sequence[Shard], points: Sequence[Checkpoint | None], rounds: Sequence[RoundState]
 ) -> Iterator[dict[str, Any]]:
     """Yield the failures that no round has resolved, in input order, each as the last attempt left it."""
-    later = [_Ahead(state.entries()) for state in rounds]
-    for entry in entries_of(job, points):
+    places = _places(plan)
+
+    def key(entry: dict[str, Any]) -> tuple[int, int]:
+        return places[entry["shard"]], entry["number"]
+
+    later = [_Ahead(state.entries(), key) for state in rounds]
+    for entry in entries_of(job, plan, points):
         newest = entry
         for each in later:
-            newest = each.at(_key(entry)) or newest
+            newest = each.at(key(entry)) or newest
         if "error" in newest:
             yield newest
-
-
-def _key(entry: dict[str, Any]) -> tuple[int, int]:
-    return entry["shard"], entry["number"]
 
 
 class _Ahead:
     """Entries in the order of their items, looked up in that order: in memory is one of them."""
 
-    def __init__(self, entries: Iterator[dict[str, Any]]) -> None:
+    def __init__(self, entries: Iterator[dict[str, Any]], key: Callable[[dict[str, Any]], tuple[int, int]]) -> None:
         self._entries = entries
+        self._key = key
         self._next = next(entries, None)
 
     def at(self, key: tuple[int, int]) -> dict[str, Any] | None:
         """Return the entry of an item; `None` if there is none."""
-        while self._next is not None and _key(self._next) < key:
+        while self._next is not None and self._key(self._next) < key:
             self._next = next(self._entries, None)
-        return self._next if self._next is not None and _key(self._next) == key else None
+        return self._next if self._next is not None and self._key(self._next) == key else None
 
 
 def unfinished_options(job: JobDirectory, uuid: str) -> dict[str, Any]:
@@ -259,10 +269,10 @@ def begin(job: JobDirectory, entries: Iterator[dict[str, Any]]) -> JobDirectory:
     return directory
 
 
-def schema_for(job: JobDirectory, points: Sequence[Checkpoint | None]) -> str | None:
+def schema_for(job: JobDirectory, plan: Sequence[Shard], points: Sequence[Checkpoint | None]) -> str | None:
     """Return the columns of a job's failed items as their first failure file has them; `None`: they are no rows."""
-    for shard, point in enumerate(points):
+    for shard, point in zip(plan, points, strict=True):
         if point is not None and point.kept is not None:
-            schema: str | None = failure_file.header(failure_file.path_beside(job.shard_path(shard)))["schema"]
+            schema: str | None = failure_file.header(failure_file.path_beside(job.shard_path(shard.number)))["schema"]
             return schema
     raise DamageError(f"the job '{job.name}' has no failures that were kept")

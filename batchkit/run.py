@@ -9,10 +9,13 @@ from functools import partial
 from typing import Any
 
 from batchkit import files
+from batchkit.account import Account
 from batchkit.budget import Interrupted
 from batchkit.destination import leave_output, refuse_lost_beginning, stored
 from batchkit.failure_file import FailuresInMemory, failure_of
 from batchkit.journal import NoJournal
+from batchkit.model import Shard
+from batchkit.plan import Place
 from batchkit.progress import sayer
 from batchkit.result import Result, reason_for_people
 from batchkit.resume import Outputs, open_job
@@ -31,19 +34,21 @@ if TYPE_CHECKING:
     from batchkit.resume import OpenJob, Wishes
     from batchkit.rounds import RoundState
     from batchkit.work import Work
+    from batchkit.writers.base import Output
 
 
 def in_memory(work: Work) -> Result:
     """Run without leaving anything on disk."""
     output = MemoryOutput()
-    span = work.reader.whole()
-    run = Shards(work, None, 1, Tally(work.reader, [span], [None]))
+    shard = Shard(0, work.reader.whole(), 0)
+    account = Account(work, None, Tally(work.reader, [shard], [None]))
+    shards = Shards(work, None, 1, account)
     kept = FailuresInMemory()
-    with closing(run), closing(run.caller("memory")) as caller:
-        at_end = run.work(0, span, None, Streams(output.writer(0, frozen=0), kept, NoJournal()), caller)
-        run.judge(final=at_end)
+    with closing(account), closing(shards.caller("memory")) as caller:
+        last = shards.work(shard, None, Streams(output.writer(0, frozen=0), kept, NoJournal()), caller)
+        account.check(final=last.end)
     failures = partial(map, failure_of, kept.kept)
-    return run.result(None, output, lambda: iter(output.results), failures, completed=at_end)
+    return account.result(output, lambda: iter(output.results), failures, completed=last.end)
 
 
 def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
@@ -93,33 +98,51 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
 
 
 def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
-    shards = opened.shards
-    rounds = settled(job, opened.manifest.job)
-    tally = Tally(work.reader, [s.span for s in shards], [s.base for s in shards], resolved_by(ended(rounds)))
-    run = Shards(work, job.name, number, tally)
-    with closing(run):
-        run.judge(final=all(shard.ended for shard in shards))
-        completed = run.work_on(job, opened, stored_beside(rounds, job.publish_log(opened.manifest.job)))
-        run.judge(final=completed)
-        completed = completed and publish(job, opened, tally.points, rounds, work.budget)
-    failures = partial(failures_of, job, opened.manifest)
-    return run.result(job.name, opened.output, partial(stored, job), failures, completed=completed)
+    manifest = opened.manifest
+    rounds = settled(job, manifest.job)
+    points = [shard.base for shard in opened.shards]
+    account = Account(work, job.name, Tally(work.reader, manifest.plan, points, resolved_by(ended(rounds))))
+    with closing(account):
+        account.check(final=account.tally.ended)
+        beside = stored_beside(rounds, job.publish_log(manifest.job), manifest.plan)
+        place = Place(job, manifest.job, opened.output, opened.frozen, beside)
+        if work.workers > 1 and _can_be_shared(work):
+            from batchkit.pool import work_in_parallel  # noqa: PLC0415  # most runs need no other process
+
+            completed = work_in_parallel(work, place, opened.shards, number, account)
+            manifest = manifest._replace(plan=account.tally.plan)
+        else:
+            completed = Shards(work, job.name, number, account).work_in_order(place, opened.shards)
+        account.check(final=completed)
+        completed = completed and publish(job, opened.output, manifest, account.tally.points, rounds, work.budget)
+    failures = partial(failures_of, job, manifest)
+    return account.result(opened.output, partial(stored, job), failures, completed=completed)
+
+
+def _can_be_shared(work: Work) -> bool:
+    """Tell whether several workers can read the source; else say so."""
+    if work.reader.restartable and hasattr(work.reader, "split"):
+        return True
+    sayer(work.progress)("the input can only be read from its beginning on, so one worker does it all")
+    return False
 
 
 def publish(
     job: JobDirectory,
-    opened: OpenJob,
+    output: Output,
+    manifest: Manifest,
     points: Sequence[Checkpoint | None],
     rounds: Sequence[RoundState],
     budget: Budget,
 ) -> bool:
     """Make the output of a job appear, with what rounds brought, when all shards are at their ends; tell if it has."""
-    log = job.publish_log(opened.manifest.job)
+    log = job.publish_log(manifest.job)
     marks = [point.mark for point in points if point is not None]
-    brought = merged_by(rounds)
-    if not opened.output.publish(marks, log, budget.go_on, replace=opened.manifest.replace, rounds=brought):
+    brought = merged_by(rounds, manifest.plan)
+    order = [shard.number for shard in manifest.plan]
+    if not output.publish(marks, log, budget.go_on, replace=manifest.replace, rounds=brought, order=order):
         return False
-    opened.output.remove_parts()  # which a run that was killed behind the renames left
+    output.remove_parts()  # which a run that was killed behind the renames left
     for each in brought:
         files.remove(each.path)
     for state in rounds:
@@ -153,4 +176,5 @@ def _interrupted(work: Work, job: JobDirectory) -> Result:
 def failures_of(job: JobDirectory, manifest: Manifest) -> Iterator[Failure]:
     """Yield the failures of a job that no round has resolved, in input order."""
     points = proved(job, manifest) if manifest.ready else []
-    return map(failure_of, still_failed(job, points, ended(rounds_of(job, manifest.job))))
+    plan = manifest.plan if points else []
+    return map(failure_of, still_failed(job, plan, points, ended(rounds_of(job, manifest.job))))

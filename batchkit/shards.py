@@ -1,35 +1,32 @@
-"""The shards of a job in one run: each is opened, worked through and closed, in order."""
+"""The shards of a job, as one process works on them: each is opened, worked through and closed."""
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack, closing
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from batchkit.calling import Caller, is_async
 from batchkit.current import Identity
 from batchkit.failures import Attempts
 from batchkit.handling import Handler, RoundHandler
-from batchkit.model import Checkpoint
+from batchkit.model import Checkpoint, Shard
 from batchkit.processor import Processor
-from batchkit.progress import Progress, sayer
-from batchkit.result import Result, reason_for_people
-from batchkit.resume import failure_file, reopen
+from batchkit.progress import sayer
+from batchkit.resume import ShardState, failure_file, reopen
 from batchkit.writers.stdout import OutputClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
+    from batchkit.account import Account
     from batchkit.failure_file import FailureFile, FailuresInMemory
     from batchkit.isolation import IsolatedCaller
-    from batchkit.job import JobDirectory
     from batchkit.journal import Journal, NoJournal
-    from batchkit.model import Failure, Span
-    from batchkit.resume import OpenJob, ShardState
-    from batchkit.tally import Tally
+    from batchkit.plan import Place
+    from batchkit.sharing import Sharing
     from batchkit.work import Work
-    from batchkit.writers.base import Output, Round, Writer
+    from batchkit.writers.base import Writer
 
 
 class Streams(NamedTuple):
@@ -41,34 +38,25 @@ class Streams(NamedTuple):
 
 
 class Shards:
-    """The loop over the shards, with what they share."""
+    """Works on shards, one after the other."""
 
-    def __init__(self, work: Work, name: str | None, number: int, tally: Tally) -> None:
-        """Show progress; name: of the job, `None` if it has no directory; number: of the run; tally: of the shards."""
+    def __init__(self, work: Work, name: str | None, run: int, account: Account | None) -> None:
+        """Work for the run with this number; account: hears of all that is committed; `None`: nobody does.
+
+        name: of the job, `None` if it has no directory.
+        """
         self._work = work
         self._name = name
-        self._number = number
-        self._tally = tally
-        self.before = tally.handled
-        self._progress = Progress(
-            work.progress,
-            name=name or "memory",
-            unit=work.reader.unit,
-            total=tally.total,
-            at=tally.at,
-            items=tally.handled,
-        )
+        self._run = run
+        self._account = account
 
-    def close(self) -> None:
-        """Leave the progress bar as it stands."""
-        self._progress.close()
-
-    def caller(self, uuid: str) -> Caller | IsolatedCaller:
+    def caller(self, uuid: str, *, isolated: bool = False) -> Caller | IsolatedCaller:
         """Make the function ready, in a process of its own if that is asked for or a time limit needs it."""
         work = self._work
         identity = Identity(self._name or "memory", work.round_of or uuid, 0)
         made: type[Caller | IsolatedCaller] = Caller
-        if work.function is not None and (work.isolated or (work.timeout is not None and not is_async(work.function))):
+        apart = isolated or work.isolated or (work.timeout is not None and not is_async(work.function))
+        if work.function is not None and apart:
             from batchkit.isolation import IsolatedCaller  # noqa: PLC0415  # most runs need no other process
 
             made = IsolatedCaller
@@ -80,120 +68,105 @@ class Shards:
             timeout=work.timeout,
         )
 
-    def judge(self, *, final: bool = False) -> None:
-        """Raise `TooManyFailures` if there are too many."""
-        tally = self._tally
-        self._work.limit.check(self._name, tally.handled, tally.failed, final=final)
-
-    def work_on(self, job: JobDirectory, opened: OpenJob, rounds: Sequence[Round]) -> bool:
-        """Work through the unfinished shards in order; return whether all are at their end.
-
-        rounds: those whose results are not in the published output yet.
-        """
-        left = [shard for shard in opened.shards if not shard.ended]
+    def work_in_order(self, place: Place, states: Sequence[ShardState]) -> bool:
+        """Work through the unfinished shards in input order; return whether all are at their end."""
+        left = [state for state in states if not state.ended]
         if not left:
             return True
-        with closing(self.caller(opened.manifest.job)) as caller:
-            return all(self._work_on_shard(job, opened, rounds, shard, caller) for shard in left)
+        order = [state.number for state in states]
+        before: Checkpoint | None = None
+        with closing(self.caller(place.uuid)) as caller:
+            for state in states:
+                if not state.ended:
+                    with place.job.shard_locked(state.number):
+                        last = self.work_on(place, state, order, caller, 0 if before is None else before.proof)
+                    if not last.end:
+                        return False
+                    before = last
+                else:
+                    before = state.base
+        return True
 
-    def _work_on_shard(
+    def work_on(  # what a shard has
         self,
-        job: JobDirectory,
-        opened: OpenJob,
-        rounds: Sequence[Round],
-        shard: ShardState,
+        place: Place,
+        state: ShardState,
+        order: Sequence[int],
         caller: Caller | IsolatedCaller,
-    ) -> bool:
+        proof: int = 0,
+        sharing: Sharing | None = None,
+    ) -> Checkpoint:
+        """Work on a shard whose lock is held, until its end or the budget's; return its newest commit.
+
+        order: numbers of all shards, in input order. proof: of the input before the shard, 0 if it was not read.
+        sharing: gives the rest of it to others; `None`: nobody else is there.
+        """
         with ExitStack() as stack:
-            stack.enter_context(job.shard_locked(shard.number))
-            writer = opened.output.writer(shard.number, frozen=opened.frozen, rounds=rounds)
+            number = state.number
+            writer = place.output.writer(number, frozen=place.frozen, rounds=place.rounds, order=order)
             stack.callback(writer.close)
-            kept = failure_file(job, shard.number, opened.manifest.job)
+            kept = failure_file(place.job, number, place.uuid)
             stack.callback(kept.close)
-            journal, base = reopen(job, shard, opened.manifest.job, writer, kept)
+            journal, base = reopen(place.job, state, place.uuid, writer, kept)
             stack.callback(journal.close)
-            ended = self.work(shard.number, shard.span, base, Streams(writer, kept, journal), caller)
+            last = self.work(state.shard, base, Streams(writer, kept, journal), caller, proof, sharing)
             if journal.long:
                 journal.renew(writer.mark(), kept.mark())  # so that the next run need not read what this one committed
-            return ended
+            return last
 
     def work(
         self,
-        shard: int,
-        span: Span,
+        shard: Shard,
         base: Checkpoint | None,
         streams: Streams,
         caller: Caller | IsolatedCaller,
-    ) -> bool:
-        """Run the loop over one shard; return whether it is at its end."""
-        work, tally, progress = self._work, self._tally, self._progress
-
-        def tell(point: Checkpoint) -> float:
-            tally.put(shard, point)
-            return progress.show(tally.at, tally.handled, tally.failed)
-
-        def judge(point: Checkpoint) -> None:
-            tally.put(shard, point)
-            self.judge()
-
-        before = tally.points[shard - 1] if shard else None
-        proof = 0 if before is None else before.proof
-        start = base or Checkpoint(0, span.start, 0, 0, 0, proof, None, 0, 0.0, 0.0)
-        caller.identity = caller.identity._replace(shard=shard)
+        proof: int = 0,
+        sharing: Sharing | None = None,
+    ) -> Checkpoint:
+        """Run the loop over one shard; return its newest commit."""
+        work, account, number = self._work, self._account, shard.number
+        start = base or Checkpoint(0, shard.span.start, 0, 0, 0, proof, None, 0, 0.0, 0.0)
+        caller.identity = caller.identity._replace(shard=number)
         writer, kept, journal = streams
         attempts = Attempts(caller, work.policy, work.budget, sayer(work.progress))
         handler = (Handler if work.round_of is None else RoundHandler)(
-            shard=shard, reader=work.reader, writer=writer, kept=kept, attempts=attempts, policy=work.policy
+            shard=number, reader=work.reader, writer=writer, kept=kept, attempts=attempts, policy=work.policy
         )
+        judged = account is not None and work.limit.most is not None
         processor = Processor(
             reader=work.reader,
-            span=span,
-            base=start._replace(run=self._number),
+            span=shard.span,
+            base=start._replace(run=self._run),
             batch_size=work.batch_size,
-            first=None if shard else 0,
+            first=shard.first,
             caller=caller,
             writer=writer,
             kept=kept,
             handler=handler,
             journal=journal,
             budget=work.budget,
-            tell=tell,
-            judge=None if work.limit.most is None else judge,
+            tell=_never if account is None else lambda point: account.tell(number, point),
+            judge=(lambda point: account.judge(number, point)) if account is not None and judged else None,
+            share=None if sharing is None else sharing.give,
             sync_interval=work.sync_interval,
         )
+
+        def tick() -> None:
+            if account is not None:
+                account.tell(number, processor.last)
+            if sharing is not None and sharing.wanted():
+                processor.ask_to_share()
+
         try:
-            with work.budget.watched(lambda: tell(processor.last)):
+            with work.budget.watched(tick):
                 processor.run()
         except OutputClosed:
             work.budget.stop("output")
             processor.sync()
-        tally.put(shard, processor.last)
-        return processor.last.end
+        if account is not None:
+            account.tally.put(number, processor.last)
+        return processor.last
 
-    def result(
-        self,
-        name: str | None,
-        output: Output,
-        read: Callable[[], Iterator[Any]],
-        read_failures: Callable[[], Iterator[Failure]],
-        *,
-        completed: bool,
-    ) -> Result:
-        """Sum up."""
-        tally, work = self._tally, self._work
-        counted = tally.total if work.reader.unit == "items" else None
-        return Result(
-            job=name,
-            status="completed" if completed else "paused",
-            reason=None if completed else reason_for_people(work.budget.reason),
-            done=tally.done,
-            failed=tally.failed,
-            skipped=tally.skipped,
-            total=tally.handled if completed else counted,
-            share=1.0 if completed else tally.share,
-            new=tally.handled - self.before,
-            seconds=time.monotonic() - work.begun,
-            output=output.path,
-            read=read,
-            read_failures=read_failures,
-        )
+
+def _never(_point: Checkpoint) -> float:
+    return float("inf")

@@ -2,9 +2,10 @@
 
 A message is one byte for its kind, eight for the length of what follows (little-endian), and that: most often a pickle.
 The parent says HELLO (how to import), MAKE (the function), STRETCH (items), GO (call it on them), PLACE (the answer to
-an ASK) and CLOSE. The worker says READY, BEGIN (the items are there, the clock may start), RESULT, VALUES (those of a
-generator function) or BATCH as soon as a call is over, FAILED or RAISED (instead of the rest), DONE, ASK (a coordinate,
-please), SPLIT (send the items one by one: together they cannot be read) and CLOSED.
+an ASK) and CLOSE; or, instead of MAKE and what follows, TASK: one call, to which the answer is RETURN or FAILED. The
+worker says READY, BEGIN (the items are there, the clock may start), RESULT, VALUES (those of a generator function) or
+BATCH as soon as a call is over, FAILED or RAISED (instead of the rest), DONE, ASK (a coordinate, please), SPLIT (send
+the items one by one: together they cannot be read) and CLOSED.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     import socket
     from types import TracebackType
 
-HELLO, MAKE, STRETCH, GO, PLACE, CLOSE = range(6)
-READY, BEGIN, RESULT, VALUES, BATCH, FAILED, RAISED, DONE, ASK, SPLIT, CLOSED = range(16, 27)
+HELLO, MAKE, STRETCH, GO, PLACE, CLOSE, TASK = range(7)
+READY, BEGIN, RESULT, VALUES, BATCH, FAILED, RAISED, DONE, ASK, SPLIT, CLOSED, RETURN = range(16, 28)
 
 _HEAD = struct.Struct("<BQ")
 _CHUNK = 1 << 16

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 class Work(NamedTuple):
     """What is to be done, and how: the caller's part of a run.
 
-    sync_interval: seconds or `None`. batch_format: see `Caller`. timeout: seconds per call, `None`: no limit.
-    isolated: whether the function is called in a process of its own. options: what `retry` is to know of the call,
-    JSON values. round_of: uuid of the job whose failures these items are; `None`: they are not.
+    sync_interval: seconds or `None`. batch_format: see `Caller`. timeout: seconds per call, `None`: no limit. isolated:
+    whether the function is called in a process of its own. options: what `retry` is to know of the call, JSON values.
+    round_of: uuid of the job whose failures these items are; `None`: they are not. numbered: whether the function asks
+    for the number of its item. workers: how many processes work at once. executor: what runs them, with the face of
+    `concurrent.futures.Executor`; `None`: our own.
     """
 
     reader: Reader
@@ -43,6 +45,9 @@ class Work(NamedTuple):
     isolated: bool = False
     options: dict[str, Any] | None = None
     round_of: str | None = None
+    numbered: bool = False
+    workers: int = 1
+    executor: Any = None
 
     def definition(self, job: JobDirectory) -> dict[str, Any]:
         """Return what may not change between the runs of the job."""

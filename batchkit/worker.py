@@ -74,8 +74,8 @@ class _Worker:
         self._batch: _Stretch | None = None
         self._seq = 0
 
-    def make(self) -> Caller | None:
-        """Make the function as the parent says; `None`: it could not be, and the parent knows."""
+    def begin(self) -> tuple[int, bytearray]:
+        """Import from where the parent does, and return what it wants: MAKE or TASK."""
         imports = pickle.loads(self._expect(wire.HELLO))  # noqa: S301  # from our own parent
         sys.path[:] = imports["path"]
         sys.meta_path.insert(0, _Files(imports["files"]))
@@ -83,7 +83,22 @@ class _Worker:
             os.environ.pop("PYTHONPATH", None)
         else:
             os.environ["PYTHONPATH"] = imports["pythonpath"]
-        payload = self._expect(wire.MAKE)
+        message = self._talk.receive()
+        if message is None:
+            _die()
+        return message
+
+    def run(self, payload: bytearray) -> None:
+        """Make one call and send what comes of it."""
+        try:
+            function, args, kwargs = pickle.loads(payload)  # noqa: S301  # from our own parent
+            answer = wire.RETURN, wire.packed(function(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the parent raises it
+            answer = wire.FAILED, wire.packed_error(error)
+        self._say(*answer)
+
+    def make(self, payload: bytearray) -> Caller | None:
+        """Make the function as the parent says; `None`: it could not be, and the parent knows."""
         try:
             function, options = pickle.loads(payload)  # noqa: S301  # from our own parent
             caller = Caller(function, identity=Identity("", "", 0), **options)
@@ -281,7 +296,12 @@ def main(connection: int, lifeline: int, cut: int) -> int:
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     worker = _Worker(talk, memoryview(shared).cast("Q"))
-    caller = worker.make()
+    kind, payload = worker.begin()
+    if kind == wire.TASK:
+        worker.run(payload)
+        _live_on(lifeline)
+        return 0
+    caller = worker.make(payload)
     if caller is None:
         return 1
     worker.serve(caller)

@@ -82,7 +82,7 @@ class Job:
         assert self.output.read_bytes() == expected
         left = {path.name for path in self.directory.rglob("*") if path.is_file()}
         shards = {f"{number:05}.{kind}" for number in (0, 1) for kind in ("jsonl", "lock")}
-        known = {self.output.name, "job.json", "lock", "publish.jsonl", "runs.jsonl", *shards}
+        known = {self.output.name, "job.json", "plan.json", "lock", "publish.jsonl", "runs.jsonl", *shards}
         assert {name for name in left if ".history-" not in name} <= known
         [found] = batchkit.jobs(self.directory / "state")
         assert (found.status().status, found.status().done) == ("completed", items)

@@ -119,7 +119,7 @@ class Work:
     def round(self) -> None:
         """Work on the items that come in the next round."""
         path = f"{self.directory}/state/round-{len(self.rounds) + 1}"
-        writer = self.output.round_writer(path, self._done["shards"], len(self._shards), self._left())
+        writer = self.output.round_writer(path, self._done["shards"], range(len(self._shards)), self._left())
         writer.open(None)
         inserts = []
         for shard, items in enumerate(self._shards):

@@ -52,18 +52,23 @@ ALLOWED: dict[str, set[str]] = {
     "readers.listing": {
         *WORDS, "compression", "readers.archive_index", "readers.archives", "readers.blocks", "readers.paths",
     },
-    "readers.lines": {*WORDS, "readers.base", "readers.listing", "readers.paths", "readers.splitting"},
+    "readers.cutting": {*WORDS, "readers.blocks"},
+    "readers.lines": {
+        *WORDS, "readers.base", "readers.cutting", "readers.listing", "readers.paths", "readers.splitting",
+    },
     "readers.ndjson": {*WORDS, "readers.lines", "readers.splitting"},
     "readers.round": {*WORDS, "frames.arrow", "frames.rows", "readers.ndjson"},
     "readers.records": {*WORDS, "frames.rows"},
     "readers.quoting": {*WORDS, "readers.blocks", "readers.records", "readers.splitting"},
-    "readers.delimited": {*WORDS, "readers.blocks", "readers.lines", "readers.quoting", "readers.splitting"},
+    "readers.delimited": {
+        *WORDS, "readers.blocks", "readers.cutting", "readers.lines", "readers.quoting", "readers.splitting",
+    },
     "readers.sequence": {*WORDS, "readers.base"},
     "readers.stream": {*WORDS, "readers.base"},
     "readers.custom": {*WORDS, "readers.base"},
     "readers.hive": {*WORDS, "frames.rows"},
     "readers.parquet": {
-        *WORDS, "frames.parquet", "frames.rows", "readers.base", "readers.hive", "readers.paths",
+        *WORDS, "frames.parquet", "frames.rows", "readers.base", "readers.cutting", "readers.hive", "readers.paths",
     },
     "readers.query": {*WORDS, "frames.parquet", "frames.queries", "frames.rows", "frames.schemas", "readers.base"},
     "readers.share": {*WORDS, "compression"},
@@ -111,6 +116,7 @@ ALLOWED: dict[str, set[str]] = {
     "worker": {*WORDS, "budget", "calling", "current", "wire"},
     "child": {*WORDS, "calling", "wire"},
     "isolation": {*WORDS, "calling", "child", "current", "wire"},
+    "processes": {*WORDS, "child"},
     "failures": {*WORDS, "budget", "calling", "isolation"},
     "loading": WORDS,
     # state: words, journal, the two seams
@@ -119,6 +125,8 @@ ALLOWED: dict[str, set[str]] = {
     "failure_file": {*WORDS, "writers.part"},
     "resume": {*WORDS, *BASES, "failure_file", "journal", "job"},
     "rounds": {*WORDS, *BASES, "failure_file", "journal", "job", "writers.part"},
+    "quota": {*WORDS, "locks"},
+    "plan": {*WORDS, *BASES, "job", "resume"},
     # engine: words, rules, journal, the two seams; none of the other edges
     "syncing": set(),
     "tally": {*WORDS, *BASES},
@@ -130,13 +138,22 @@ ALLOWED: dict[str, set[str]] = {
     "progress": WORDS,
     "work": {*WORDS, *BASES, "budget", "calling", "destination", "failures", "job", "limit"},
     "result": {*WORDS, "progress"},
+    "account": {*WORDS, *BASES, "progress", "result", "tally", "work"},
+    "sharing": {*WORDS, *BASES, "plan"},
     "shards": {
-        *WORDS, *BASES, "calling", "current", "failure_file", "failures", "handling", "isolation", "job", "journal",
-        "processor", "progress", "result", "resume", "tally", "work", "writers.stdout",
+        *WORDS, *BASES, "account", "calling", "current", "failure_file", "failures", "handling", "isolation", "job",
+        "journal", "plan", "processor", "progress", "resume", "sharing", "work", "writers.stdout",
+    },
+    "workers": {
+        *WORDS, *BASES, "budget", "calling", "isolation", "job", "journal", "plan", "progress", "quota", "resume",
+        "shards", "sharing", "work",
+    },
+    "pool": {
+        *WORDS, "account", "journal", "plan", "processes", "progress", "quota", "resume", "work", "workers",
     },
     "run": {
-        *WORDS, *BASES, "journal", "budget", "failure_file", "job", "resume", "rounds", "shards", "tally", "progress",
-        "result", "destination", "work", "writers.memory",
+        *WORDS, *BASES, "account", "journal", "budget", "failure_file", "job", "plan", "pool", "resume", "rounds",
+        "shards", "tally", "progress", "result", "destination", "work", "writers.memory",
     },
     "destination": {
         *WORDS, *BASES, "job", "resume", "rounds", "writers.custom", "writers.kinds", "writers.output",

@@ -88,6 +88,9 @@ def _unescaped(text: str) -> str:
 )
 @click.option("--max-failures", metavar="N|P%", help="Stop when more items of the job failed: 100, or 1%.")
 @calls(defaults=True)
+@click.option(
+    "-w", "--workers", "-j", "--jobs", "workers", default=1, show_default=True, metavar="N", help="Processes at work."
+)
 @limits
 @click.option("--job", metavar="NAME", help="Name of the job; default: made of source and function.")
 @state_dir

@@ -26,6 +26,9 @@ class Reader(Protocol):
     files: the files it reads, which no output may be; none for a source in memory. A reader of files also has
     `patterns`: glob patterns that more files may match.
 
+    A reader may also have `split(span, count) -> list[Span]`: cut a span into at most `count` that together are it, of
+    about the same size, each beginning with an item. Without it, one worker reads everything.
+
     A reader may also have `keep_in(directory: str)`: keep what helps to resume in this directory of the job. It is
     called before `check` and `read`, and what is kept is a cache: it may be lost or removed at any time.
     """

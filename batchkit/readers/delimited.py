@@ -6,6 +6,7 @@ import csv
 from typing import Any, NamedTuple
 
 from batchkit.errors import SourceError, UsageError
+from batchkit.readers.cutting import behind_batch
 from batchkit.readers.lines import MAX_ITEM_BYTES, SplitReader, at_least_one
 from batchkit.readers.quoting import CsvSplitter
 from batchkit.readers.splitting import BOM
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
     from batchkit.model import Batch, Cursor, Span, Verdict
     from batchkit.readers.blocks import Blocks
+    from batchkit.readers.cutting import Stretch
 
 HEADER_BYTES = 1 << 20
 """A header that is longer is none."""
+
+_STEP = 100
+_NEAR = 64 << 10
+"""Where a file is to be cut, it is read so many records at a time; one by one where that is within so many bytes."""
 
 
 class _Head(NamedTuple):
@@ -42,7 +48,7 @@ class CsvReader(SplitReader):
     malformed quotes do, `quoting` says. `items` of a batch are `Records`.
 
     Resuming seeks to the record; the header is read again. Where records begin can only be told from the beginning of
-    another one, so that a CSV file cannot be split among several readers.
+    another one, so that a file is read once to be cut for several workers.
     """
 
     kind = "csv"
@@ -78,6 +84,16 @@ class CsvReader(SplitReader):
         """Find the columns and read as every reader does."""
         self._find_columns()
         return super().read(span, batch_size)
+
+    def _border(self, stretch: Stretch, offset: int) -> int | None:
+        """Read up to there: a line end may stand in quotes."""
+        index, start, stop = stretch
+        source = self._listing.open(index, start, stop)
+        size = 1 if offset - start < _NEAR else _STEP
+        try:
+            return behind_batch(self._splitter.batches(source, index, start, size), stretch, offset)
+        finally:
+            source.close()
 
     def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:
         """Find the columns, in a pipe before it is read up to the cursor, and compare as every reader does."""

@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from batchkit.errors import UsageError
+from batchkit.readers.cutting import behind_delimiter, cut
 from batchkit.readers.listing import Listing
 from batchkit.readers.paths import name_of, patterns_of
 from batchkit.readers.splitting import Splitter
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from batchkit.model import Batch, Cursor, Span, Verdict
+    from batchkit.readers.cutting import Stretch
 
 MAX_ITEM_BYTES = 64 << 20
 
@@ -62,6 +64,21 @@ class SplitReader:
     def whole(self) -> Span:
         """Return the span of all items there are now; its end is unknown behind a pipe or a compressed file."""
         return self._listing.whole()
+
+    def split(self, span: Span, count: int) -> list[Span]:
+        """Cut a span into at most `count` of about the same size; a compressed file is not cut, nor is a pipe."""
+        if not self.restartable:
+            return [span]
+        pieces = self._listing.pieces(span)
+        stretches = [(index, max(start, self._first(index)), stop) for index, start, stop in pieces]
+        return cut(
+            span, count, [(each, size) for each in stretches if (size := self._listing.weight(*each))], self._border
+        )
+
+    def _border(self, stretch: Stretch, offset: int) -> int | None:
+        """Return where the first item of a stretch begins at an offset or behind it."""
+        path = self._listing.paths[stretch[0]]
+        return behind_delimiter(path, self._splitter.delimiter.encode(), stretch, offset)
 
     def _first(self, index: int) -> int:
         """Return the offset of the first item of a file."""

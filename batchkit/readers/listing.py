@@ -56,6 +56,7 @@ class Listing:
         self._directory: str | None = None
         self._counted = (-1, 0, 0)  # file, offset, lines before it
         self._unpacked = (-1, b"")
+        self._fingerprint: list[dict[str, Any]] | None = None  # taken once: there may be many files, and many shards
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is open: another process opens its own."""
@@ -76,6 +77,12 @@ class Listing:
             stop = span.stop[1] if span.stop is not None and index == last else (self.sizes or [None])[index]
             found.append((index, offset if index == first else 0, stop))
         return found
+
+    def weight(self, index: int, start: int, stop: int | None) -> int:
+        """Return about how much a stretch of a file is: its bytes; of a compressed file all that it has on the disk."""
+        if self._suffixes[index] is None and stop is not None:
+            return max(0, stop - start)
+        return self._facts[index].st_size
 
     def keep_in(self, directory: str) -> None:
         """Keep what helps to resume in this directory of the job."""
@@ -141,6 +148,11 @@ class Listing:
         """Return size, time and first block of each file, as they lie on the disk; `None` for a pipe."""
         if not self.restartable:
             return None
+        if self._fingerprint is None:
+            self._fingerprint = self._described()
+        return self._fingerprint
+
+    def _described(self) -> list[dict[str, Any]]:
         return [describe(os.path.abspath(path), facts) for path, facts in zip(self.paths, self._facts, strict=True)]
 
     def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:

@@ -11,6 +11,7 @@ from batchkit.fingerprint import HEAD, compare, describe, fewer, foot
 from batchkit.frames import parquet
 from batchkit.frames.rows import Block, Rows, type_of
 from batchkit.model import Batch, Cursor, Span, Verdict
+from batchkit.readers.cutting import cut
 from batchkit.readers.hive import partitions
 from batchkit.readers.paths import is_pattern, name_of, patterns_of
 
@@ -118,6 +119,16 @@ class ParquetReader:
                 raise SourceError(f"'{path}' ends at row {start:,}, where it had {stop:,} rows")
             start += block.height
             yield block
+
+    def split(self, span: Span, count: int) -> list[Span]:
+        """Cut a span into at most `count` of about the same number of rows."""
+        (first, offset), (last, end) = span.start, self._end() if span.stop is None else span.stop
+        stretches = []
+        for index in range(first, last + 1):
+            start, stop = offset if index == first else 0, end if index == last else self._files[index].rows
+            if start < stop:
+                stretches.append(((index, start, stop), stop - start))
+        return cut(span, count, stretches, lambda _, row: row)
 
     def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:
         """Compare size, times, first and last block of each file: a Parquet file is never appended to."""

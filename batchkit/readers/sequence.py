@@ -47,6 +47,12 @@ class SequenceReader:
             items = self._items[start : min(start + batch_size, stop)]
             yield IndexBatch(items if hasattr(items, "frame") else list(items), start)
 
+    def split(self, span: Span, count: int) -> list[Span]:
+        """Cut a span into at most `count` of the same length, but for one."""
+        start, stop = span.start, len(self._items) if span.stop is None else span.stop
+        borders = sorted({start + (stop - start) * number // count for number in range(count)} | {start})
+        return [Span(at, end) for at, end in zip(borders, [*borders[1:], span.stop], strict=True)]
+
     def check(self, fingerprint: Any, cursor: Cursor, proof: int | None) -> Verdict:
         """Compare length, first item, and the item before the cursor."""
         now = self.fingerprint()

@@ -99,10 +99,11 @@ class Header(NamedTuple):
 
 
 class Insert(NamedTuple):
-    """Results that belong at `place` of shard `shard`, and stand at the places [start, stop) of a round's part.
+    """Results that belong at `place` of a shard, and stand at the places [start, stop) of a round's part.
 
-    number: of the item in its shard. Inserts stand in order of (shard, number), in which places of a shard never fall;
-    several may share one place. `start == stop`: the item's result was `None`. Places as `Writer.place` tells them.
+    shard: which one it is in input order, from 0. number: of the item in its shard. Inserts stand in order of (shard,
+    number), in which places of a shard never fall; several may share one place. `start == stop`: the item's result was
+    `None`. Places as `Writer.place` tells them.
     """
 
     shard: int
@@ -201,10 +202,13 @@ class Output(Protocol):
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Make empty parts for new shards, `afresh`: dropping all parts there are; durable on return."""
 
-    def writer(self, shard: int, *, frozen: int, rounds: Sequence[Round] = ()) -> Writer:
+    def writer(
+        self, shard: int, *, frozen: int, rounds: Sequence[Round] = (), order: Sequence[int] | None = None
+    ) -> Writer:
         """Return the writer of a shard; the first `frozen` shards are published and have no part any more.
 
-        rounds: those that are not merged yet: their results decide columns and types, too.
+        rounds: those that are not merged yet: their results decide columns and types, too. order: numbers of all
+        shards, in input order; `None`: 0, 1, 2 and so on.
         """
 
     def publish(
@@ -215,11 +219,12 @@ class Output(Protocol):
         *,
         replace: bool,
         rounds: Sequence[Round] = (),
+        order: Sequence[int] | None = None,
     ) -> bool:
         """Make the results appear under `path`, whole; `False` if `keep_going` ended it: call again to go on.
 
         marks: where the shards ended, in order. replace: whether a file that is not this job's may be replaced.
-        rounds: all ended rounds of the job, in order, those that are merged already, too.
+        rounds: all ended rounds of the job, in order, those that are merged already, too. order: as for `writer`.
         """
 
     def finish(self, log: PublishLog, *, replace: bool) -> None:

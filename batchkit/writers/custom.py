@@ -44,10 +44,10 @@ class TargetOutput(MemoryOutput):
         self._own = own
 
     def writer(  # type: ignore[override]
-        self, shard: int, *, frozen: int, rounds: Sequence[Round] = ()
+        self, shard: int, *, frozen: int, rounds: Sequence[Round] = (), order: Sequence[int] | None = None
     ) -> Writer:
         """Return the user's writer of a shard."""
-        del frozen, rounds
+        del frozen, rounds, order
         with _blamed("be opened"):
             return GuardedWriter(self._own.writer(shard))
 
@@ -67,9 +67,10 @@ class TargetOutput(MemoryOutput):
         *,
         replace: bool,
         rounds: Sequence[Round] = (),
+        order: Sequence[int] | None = None,
     ) -> bool:
         """Let the user's output publish, once for each number of shards."""
-        del keep_going, replace, rounds
+        del keep_going, replace, rounds, order
         done = log.done()
         if done is None or done["shards"] != len(marks):
             publish = getattr(self._own, "publish", None)

@@ -2,7 +2,8 @@
 
     out/00000.parquet     the results of shard 0, and so on; items that are appended later become further files
 
-A round's results go into the files of their shards: those files are made anew and replaced.
+Files are numbered in input order, which need not be the numbers of the shards. A round's results go into the files of
+their shards: those files are made anew and replaced.
 
 Each file appears whole, by rename; that all are there, the job's status says.
 """
@@ -58,13 +59,13 @@ class DirectoryOutput(FileOutput):
     def _published(self, frozen: int) -> list[str]:
         return [self._file(shard) for shard in range(frozen)]
 
-    def _streams(self, marks: Sequence[Any], done: dict[str, Any] | None) -> list[Stream]:
+    def _streams(self, marks: Sequence[Any], done: dict[str, Any] | None, order: Sequence[int] | None) -> list[Stream]:
         """Return a file for each shard; only those that get something new are written."""
         published = done["files"] if done else []
         whole = [Piece(facts["path"], facts["size"], whole=True) for facts in published]
         frozen = [Stream(shard, piece, [marks[shard]], ()) for shard, piece in enumerate(whole)]
-        new = range(len(whole), len(marks))
-        return frozen + [Stream(shard, None, (), [(self._part(shard, marks[shard]), marks[shard])]) for shard in new]
+        left = enumerate(self._left(marks, len(whole), order), len(whole))
+        return frozen + [Stream(shard, None, (), [part]) for shard, part in left]
 
     def _names(self, first: int) -> tuple[str, str]:
         return self._parts.joined(first), self._file(first)

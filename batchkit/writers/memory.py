@@ -37,6 +37,7 @@ class MemoryOutput:
         *,
         frozen: int,  # noqa: ARG002
         rounds: Sequence[Round] = (),  # noqa: ARG002
+        order: Sequence[int] | None = None,  # noqa: ARG002
     ) -> MemoryWriter:
         """Return a writer that appends to the list."""
         return MemoryWriter(self.results)
@@ -49,6 +50,7 @@ class MemoryOutput:
         *,
         replace: bool,  # noqa: ARG002
         rounds: Sequence[Round] = (),  # noqa: ARG002
+        order: Sequence[int] | None = None,  # noqa: ARG002
     ) -> bool:
         """Do nothing: the list is there."""
         return True

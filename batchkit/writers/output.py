@@ -64,23 +64,26 @@ class FileOutput:
         if not replace and os.path.lexists(self.path):
             raise UsageError(f"the output '{self.path}' exists and is not this job's; give another -o, or --overwrite")
 
-    def writer(self, shard: int, *, frozen: int, rounds: Sequence[Round] = ()) -> Writer:
+    def writer(
+        self, shard: int, *, frozen: int, rounds: Sequence[Round] = (), order: Sequence[int] | None = None
+    ) -> Writer:
         """Return the writer of a shard's part; rounds: those that are not merged yet."""
-        before = self._before(frozen, shard)
+        numbers = range(shard + 1) if order is None else order
+        before = self._before(frozen, numbers[: numbers.index(shard)])
         return self._kind.writer(self._parts.part(shard), before, [each.path for each in rounds if each.mark])
 
-    def round_writer(self, path: str, frozen: int, shards: int, rounds: Sequence[Round] = ()) -> Writer:
+    def round_writer(self, path: str, frozen: int, order: Sequence[int], rounds: Sequence[Round] = ()) -> Writer:
         """Return the writer of a round's part at `path`; it stores exactly once, as those of shards do.
 
-        frozen: how many shards are published; shards: how many there are; rounds: earlier ones that are not merged
-        yet. All of these tell columns and types.
+        frozen: how many shards are published; order: the numbers of all, in input order; rounds: earlier ones that are
+        not merged yet. All of these tell columns and types.
         """
-        beside = [*self._before(frozen, shards), *(each.path for each in rounds if each.mark)]
+        beside = [*self._before(frozen, order), *(each.path for each in rounds if each.mark)]
         return self._kind.writer(path, (), beside, mode=files.PRIVATE)
 
-    def _before(self, frozen: int, shard: int) -> list[str]:
-        """Return the files that hold what stands before a shard."""
-        return [*self._published(frozen), *map(self._parts.part, range(frozen, shard))]
+    def _before(self, frozen: int, order: Sequence[int]) -> list[str]:
+        """Return the files that hold these shards, the first of all."""
+        return [*self._published(frozen), *map(self._parts.part, order[frozen:])]
 
     def _published(self, frozen: int) -> list[str]:
         """Return the files that hold the first `frozen` shards."""
@@ -94,6 +97,7 @@ class FileOutput:
         *,
         replace: bool,
         rounds: Sequence[Round] = (),
+        order: Sequence[int] | None = None,
     ) -> bool:
         """Join the parts and rename; goes on where an earlier attempt ended."""
         done = log.done()
@@ -106,22 +110,24 @@ class FileOutput:
                 self._parts.prepare((), afresh=False)
         merge = Merge(self._kind, rounds, done)
         covers = {"shards": len(marks), "rounds": len(rounds)}
-        joined = self._join(self._streams(marks, done), merge, Joining(log, covers, done, keep_going))
+        joined = self._join(self._streams(marks, done, order), merge, Joining(log, covers, done, keep_going))
         if joined is None:
             return False
         log.write({"state": "finishing", **covers, "headers": merge.headers, "files": joined, "done": done})
         self.finish(log, replace=replace)
         return True
 
-    def _streams(self, marks: Sequence[Any], done: dict[str, Any] | None) -> list[Stream]:
+    def _streams(self, marks: Sequence[Any], done: dict[str, Any] | None, order: Sequence[int] | None) -> list[Stream]:
         """Return the files of the output, which here is one; done: what is published."""
         frozen = done["shards"] if done else 0
         whole = Piece(done["files"][0]["path"], done["files"][0]["size"], whole=True) if done else None
-        parts = [(self._part(shard, marks[shard]), marks[shard]) for shard in range(frozen, len(marks))]
-        return [Stream(0, whole, marks[:frozen], parts)]
+        return [Stream(0, whole, marks[:frozen], self._left(marks, frozen, order))]
 
-    def _part(self, shard: int, mark: Any) -> Piece:
-        return Piece(self._parts.part(shard), mark[0] if mark else 0)
+    def _left(self, marks: Sequence[Any], frozen: int, order: Sequence[int] | None) -> list[tuple[Piece, Any]]:
+        """Return the parts of the shards that are not published, with their last marks."""
+        numbers = range(len(marks)) if order is None else order
+        left = zip(numbers[frozen:], marks[frozen:], strict=True)
+        return [(Piece(self._parts.part(number), mark[0] if mark else 0), mark) for number, mark in left]
 
     def _join(self, streams: Sequence[Stream], merge: Merge, joining: Joining) -> list[Joined] | None:
         """Make the files to be renamed, those that get something new; `None`: stopped before the end."""
@@ -185,11 +191,17 @@ class FileOutput:
                     f"the output '{facts['path']}' was changed after this job had published it; {again}"
                 )
 
-    def stored(self, marks: Sequence[Any], log: PublishLog, rounds: Sequence[Round] = ()) -> Iterator[Any]:
+    def stored(
+        self,
+        marks: Sequence[Any],
+        log: PublishLog,
+        rounds: Sequence[Round] = (),
+        order: Sequence[int] | None = None,
+    ) -> Iterator[Any]:
         """Yield the results that stand in the published file, in the parts up to their marks, and in ended rounds."""
         done = self._standing(log)
         merge = Merge(self._kind, rounds, done)
-        each = [merge.pieces(stream) for stream in self._streams(marks, done)]
+        each = [merge.pieces(stream) for stream in self._streams(marks, done, order)]
         return chain.from_iterable(map(self._kind.results, each))
 
     def _standing(self, log: PublishLog) -> dict[str, Any] | None:

@@ -28,9 +28,11 @@ class RoundOutput(MemoryOutput):
         del shards, afresh
         files.AppendFile(self._path).close()
 
-    def writer(self, shard: int, *, frozen: int, rounds: Sequence[Round] = ()) -> Writer:  # type: ignore[override]
+    def writer(  # type: ignore[override]
+        self, shard: int, *, frozen: int, rounds: Sequence[Round] = (), order: Sequence[int] | None = None
+    ) -> Writer:
         """Return the writer of the file."""
-        del shard, frozen, rounds
+        del shard, frozen, rounds, order
         return self._writer()
 
     def publish(
@@ -41,9 +43,10 @@ class RoundOutput(MemoryOutput):
         *,
         replace: bool,
         rounds: Sequence[Round] = (),
+        order: Sequence[int] | None = None,
     ) -> bool:
         """Note that everything is stored."""
-        del keep_going, replace, rounds
+        del keep_going, replace, rounds, order
         done = log.done()
         if done is None or done["shards"] != len(marks):
             log.write({"state": "done", "shards": len(marks), "files": []})

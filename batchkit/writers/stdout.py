@@ -31,6 +31,7 @@ class StdoutOutput(MemoryOutput):
         *,
         frozen: int,  # noqa: ARG002
         rounds: Sequence[Round] = (),  # noqa: ARG002
+        order: Sequence[int] | None = None,  # noqa: ARG002
     ) -> StdoutWriter:
         """Return a writer to the process's standard output."""
         return StdoutWriter()

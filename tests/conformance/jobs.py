@@ -102,7 +102,7 @@ class WriterJob:
         assert list(found.results()) == self.case.expected(items)
         left = {path.name for path in self.directory.rglob("*") if path.is_file() and path.parent != self.output}
         shards = {f"{number:05}.{kind}" for number in (0, 1) for kind in ("jsonl", "lock")}
-        known = {self.output.name, "job.json", "lock", "publish.jsonl", "runs.jsonl", *shards}
+        known = {self.output.name, "job.json", "plan.json", "lock", "publish.jsonl", "runs.jsonl", *shards}
         assert {name for name in left if ".history-" not in name} <= known
         if self.output.is_dir():
             assert {os.path.splitext(path.name)[0] for path in self.output.iterdir()} <= {"00000", "00001"}

@@ -1,0 +1,118 @@
+"""The plan of a job: shards cut further, so that there is work for everybody.
+
+The plan is changed in one step: when `plan.json` is replaced, the journals and parts of new shards are there already.
+A crash before it leaves files that nobody reads, whose numbers the next new shards take.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import NamedTuple
+
+from batchkit.model import Shard, Span
+from batchkit.resume import new_shard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from batchkit.job import JobDirectory
+    from batchkit.readers.base import Reader
+    from batchkit.resume import ShardState
+    from batchkit.writers.base import Output, Round
+
+
+class Place(NamedTuple):
+    """What the shards of a job have in common.
+
+    frozen: how many are published. rounds: those whose results are not in the published output yet.
+    """
+
+    job: JobDirectory
+    uuid: str
+    output: Output
+    frozen: int
+    rounds: Sequence[Round]
+
+
+_TOGETHER = 1_000
+"""Items that are read at a time where they are only counted."""
+
+
+def split(reader: Reader, span: Span, count: int) -> list[Span]:
+    """Cut a span into at most `count`, each beginning with an item; as it is where its reader cannot."""
+    cut = getattr(reader, "split", None)
+    return [span] if cut is None or count < 2 else cut(span, count)  # noqa: PLR2004
+
+
+def count(reader: Reader, span: Span) -> int:
+    """Return the number of items in a span, by reading it."""
+    return sum(len(batch.items) for batch in reader.read(span, _TOGETHER))
+
+
+def divided(reader: Reader, state: ShardState, pieces: int, numbers: Iterable[int], *, numbered: bool) -> list[Shard]:
+    """Return an unfinished shard, which keeps what it has done, and new ones over the rest: `pieces` at most, together.
+
+    numbers: those that are free. numbered: whether it is to be known how many items come before each.
+    """
+    spans = split(reader, Span(state.cursor, state.shard.span.stop), pieces)
+    shards = [state.shard._replace(span=Span(state.shard.span.start, spans[0].stop))]
+    first = state.behind if numbered else None
+    for before, span, number in zip(spans, spans[1:], numbers, strict=False):
+        first = None if first is None else first + count(reader, before)
+        shards.append(Shard(number, span, first))
+    return shards
+
+
+def extended(plan: Sequence[Shard], changed: dict[int, list[Shard]]) -> list[Shard]:
+    """Return the plan with shards replaced, by number, by what they were divided into."""
+    return list(chain.from_iterable(changed.get(shard.number, [shard]) for shard in plan))
+
+
+def free_numbers(plan: Sequence[Shard]) -> Iterable[int]:
+    """Yield numbers that no shard has."""
+    number = max(shard.number for shard in plan) + 1
+    while True:
+        yield number
+        number += 1
+
+
+def save(job: JobDirectory, uuid: str, output: Output, plan: Sequence[Shard], new: Sequence[Shard]) -> None:
+    """Make the journals and parts of new shards, then replace the plan; durable on return. Call it under its lock."""
+    for shard in new:
+        new_shard(job, uuid, shard)
+    output.prepare([shard.number for shard in new], afresh=False)
+    job.save_plan(uuid, plan)
+
+
+def for_workers(
+    job: JobDirectory,
+    uuid: str,
+    output: Output,
+    reader: Reader,
+    states: Sequence[ShardState],
+    workers: int,
+    *,
+    numbered: bool,
+) -> list[Shard]:
+    """Cut unfinished shards so that there is one for each worker, if that can be; return the plan. Durable on return.
+
+    One is enough: who is done earlier takes of what others have left, see `sharing`.
+    """
+    plan = [state.shard for state in states]
+    left = [state for state in states if not state.ended]
+    if not left or len(left) >= workers:
+        return plan
+    sizes = [reader.extent(Span(state.cursor, state.shard.span.stop)) for state in left]
+    total = sum(size or 0 for size in sizes)
+    numbers = iter(free_numbers(plan))
+    changed: dict[int, list[Shard]] = {}
+    for state, size in zip(left, sizes, strict=True):
+        pieces = round(workers * (size or 0) / total) if total and None not in sizes else -(-workers // len(left))
+        if pieces > 1:
+            changed[state.number] = divided(reader, state, pieces, numbers, numbered=numbered)
+    new = [shard for pieces in changed.values() for shard in pieces[1:]]
+    if new:
+        plan = extended(plan, changed)
+        save(job, uuid, output, plan, new)
+    return plan

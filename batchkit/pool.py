@@ -1,0 +1,183 @@
+"""Several workers on one job: started, watched, replaced when they die, stopped.
+
+The parent does no work. It learns how far the job is from the journals, as `status` does, and asks for a stop by a
+file.
+
+    shards/NNNNN.deadly     {"seq"}: behind that commit of the shard, workers died; who works on it takes care
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, wait
+from typing import Any
+
+from batchkit import journal, plan
+from batchkit.errors import BatchkitError
+from batchkit.processes import ProcessDied, Processes
+from batchkit.progress import sayer
+from batchkit.quota import Quota
+from batchkit.workers import Task, work_on_job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Executor, Future
+
+    from batchkit.account import Account
+    from batchkit.plan import Place
+    from batchkit.resume import ShardState
+    from batchkit.work import Work
+    from batchkit.workers import Report
+
+_LOOK_EVERY = 0.05
+_TWICE = 2
+_TOO_OFTEN = 5
+"""Deaths at one place after which the run gives up: taking care does not help there."""
+
+
+def work_in_parallel(work: Work, place: Place, states: Sequence[ShardState], run: int, account: Account) -> bool:
+    """Work on the unfinished shards with `work.workers` workers; return whether all are at their end.
+
+    Raises what a worker raises, when the others have stopped; everything that was committed is durable then.
+    """
+    if all(state.ended for state in states):
+        return True
+    job = place.job
+    shards = plan.for_workers(job, place.uuid, place.output, work.reader, states, work.workers, numbered=work.numbered)
+    account.tally.take_plan(shards)
+    job.clear_requests()
+    if work.budget.terms().leased:
+        Quota(job.path, work.workers).begin(*work.budget.left)
+    executor = work.executor or Processes(work.workers)
+    pool = _Pool(work, place, run, account, executor)
+    try:
+        pool.work()
+    finally:
+        if executor is not work.executor:
+            pool.end(executor)
+    pool.take_points()
+    return account.tally.ended
+
+
+class _Pool:
+    """The parent's side of the workers of a run."""
+
+    def __init__(self, work: Work, place: Place, run: int, account: Account, executor: Executor) -> None:
+        self._work = work
+        self._place = place
+        self._run = run
+        self._account = account
+        self._executor = executor
+        self._futures: set[Future[Report]] = set()
+        self._deaths: dict[tuple[int, int], int] = {}
+        self._stopped = False
+        self._error: BaseException | None = None
+        self._say = sayer(work.progress)
+        sent = work._replace(budget=None, executor=None, options=None, progress="none")  # type: ignore[arg-type]
+        terms = work.budget.terms()
+        self._task = Task(place.job.state_dir, place.job.name, place.uuid, sent, run, terms, place.frozen, place.rounds)
+
+    def work(self) -> None:
+        """Wait until all workers are done. Raises the first error of one, when the others have stopped."""
+        for _ in range(self._work.workers):
+            self._start()
+        while self._futures:
+            done, self._futures = wait(self._futures, _LOOK_EVERY, FIRST_COMPLETED)
+            for future in done:
+                self._take(future)
+            self._look()
+        if self._error is not None:
+            raise self._error
+
+    def _start(self) -> None:
+        self._futures.add(self._executor.submit(work_on_job, self._task))
+
+    def _take(self, future: Future[Report]) -> None:
+        """Take what a worker reports, or see to it that another takes its place."""
+        try:
+            report = future.result()
+        except ProcessDied as death:
+            try:
+                self._replace(death)
+            except BatchkitError as error:
+                self._fail(error)
+        except BaseException as error:  # noqa: BLE001  # it is raised when the others have stopped
+            self._fail(error)
+        else:
+            for number, point in report.points.items():
+                self._account.tally.put(number, point)
+            if report.reason is not None and self._work.budget.reason is None:
+                self._work.budget.reason = report.reason
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self._stop()
+
+    def _stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._place.job.ask_to_stop(self._run, "SIGTERM")
+
+    def _look(self) -> None:
+        """Look how far the job is, and whether it is to stop."""
+        budget = self._work.budget
+        if not budget.go_on() and budget.reason not in {"items", "batches"}:
+            self._stop()
+        try:
+            self._follow()
+            if self._work.limit.most is not None:
+                self._account.check()
+        except BatchkitError as error:
+            self._fail(error)
+
+    def _follow(self) -> None:
+        """Read the newest commits off the journals."""
+        job, tally = self._place.job, self._account.tally
+        tally.take_plan(job.load_plan(self._place.uuid))
+        for shard in tally.plan:
+            known = tally.point(shard.number)
+            if known is None or not known.end:
+                point = journal.newest(job.shard_path(shard.number))
+                if point is not None and (known is None or point.seq > known.seq):
+                    tally.put(shard.number, point)
+        self._account.show()
+
+    def _replace(self, death: ProcessDied) -> None:
+        """Start another worker; where deaths are repeated at one place, see to it that care is taken there."""
+        if self._stopped:
+            return
+        job = self._place.job
+        held = [shard.number for shard in self._account.tally.plan if job.worker_of(shard.number) == death.pid]
+        unfinished = [number for number in held if not self._ended(number)]
+        where = (unfinished[0], self._seq(unfinished[0])) if unfinished else (-1, 0)
+        self._deaths[where] = self._deaths.get(where, 0) + 1
+        if self._deaths[where] >= _TOO_OFTEN:
+            what = "before it had begun anything" if not unfinished else "in the same batch"
+            raise BatchkitError(f"{death.args[0]}, for the {_TOO_OFTEN}th time {what}; everything committed is kept")
+        if unfinished and self._deaths[where] >= _TWICE:
+            job.note_deadly(*where)
+        self._say(f"{death.args[0]}; another one takes its place and goes on from its last commit")
+        self._start()
+
+    def _seq(self, number: int) -> int:
+        point = journal.newest(self._place.job.shard_path(number))
+        return 0 if point is None else point.seq
+
+    def _ended(self, number: int) -> bool:
+        point = journal.newest(self._place.job.shard_path(number))
+        return point is not None and point.end
+
+    def take_points(self) -> None:
+        """Take the newest commits of shards of which no worker has reported: it died later, on another one."""
+        job, tally = self._place.job, self._account.tally
+        tally.take_plan(job.load_plan(self._place.uuid))
+        for shard in tally.plan:
+            point = journal.last(job.shard_path(shard.number))
+            if point is not None:
+                tally.put(shard.number, point)
+
+    def end(self, executor: Any) -> None:
+        """Let no worker live on, whatever ended the wait for them."""
+        if self._futures:
+            executor.kill()
+        executor.shutdown(cancel_futures=True)

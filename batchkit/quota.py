@@ -1,0 +1,78 @@
+"""How many items and batches a run may still do, where several workers share that: leased in small amounts.
+
+    quota.json    {"items": most or null, "batches": …, "shards": {"<number>": [items, batches at the run's beginning,
+                  items, batches granted]}}; replaced under `quota.lock`, of no use to any other run
+
+Grants are kept by shard and settled with what was committed there whenever the shard is opened or closed. So nothing is
+lost with a worker that dies: who takes its shard gives back what it did not use.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import Any
+
+from batchkit import files
+from batchkit.locks import held
+
+_SHARE = 4
+"""A lease takes at most this part of what is left, divided by the workers."""
+
+
+class Quota:
+    """The quota of one run, in the directory of its job."""
+
+    def __init__(self, directory: str, workers: int) -> None:
+        """Name it."""
+        self._path = os.path.join(directory, "quota.json")
+        self._lock = os.path.join(directory, "quota.lock")
+        self._workers = workers
+
+    def begin(self, items: float, batches: float) -> None:
+        """Allow so many of both, of which none are used."""
+        self._save({"items": _finite(items), "batches": _finite(batches), "shards": {}})
+
+    def settle(self, shard: int, handled: int, seq: int) -> None:
+        """Take back what was granted and not used; handled, seq: items and commits of the shard, in all runs."""
+        with held(self._lock, math.inf):
+            entry = self._load()
+            known = entry["shards"].setdefault(str(shard), [handled, seq, 0, 0])
+            known[2:] = handled - known[0], seq - known[1]
+            self._save(entry)
+
+    def lease(self, shard: int) -> tuple[float, float]:
+        """Grant a shard some items and batches; (0, 0): there are none left."""
+        with held(self._lock, math.inf):
+            entry = self._load()
+            granted = list(zip(*entry["shards"].values(), strict=True))[2:]
+            left = [
+                self._part(entry[name], sum(used)) for name, used in zip(("items", "batches"), granted, strict=True)
+            ]
+            if min(left) <= 0:
+                return 0, 0
+            known = entry["shards"][str(shard)]
+            known[2:] = [was + (0 if math.isinf(more) else more) for was, more in zip(known[2:], left, strict=True)]
+            self._save(entry)
+            return left[0], left[1]
+
+    def _part(self, most: int | None, used: int) -> float:
+        if most is None:
+            return math.inf
+        left = most - used
+        return min(left, max(1, left // (_SHARE * self._workers)))
+
+    def _load(self) -> dict[str, Any]:
+        data = files.read_bytes(self._path)
+        assert data is not None, "the run has begun it"
+        entry: dict[str, Any] = json.loads(data)
+        return entry
+
+    def _save(self, entry: dict[str, Any]) -> None:
+        """Replace it whole, for a worker may be killed at any time; nothing of it is to survive a power cut."""
+        files.show(self._path, json.dumps(entry).encode())
+
+
+def _finite(most: float) -> int | None:
+    return None if math.isinf(most) else int(most)
