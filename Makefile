@@ -25,9 +25,10 @@ lint: $(VENV)/dev
 soak: $(VENV)/dev
 	$(BIN)/pytest -q -m soak
 
-bench: $(VENV)/dev
+bench: $(VENV)/bench
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/parquet.py
+	$(BIN)/python benchmarks/parallel.py
 
 $(VENV)/run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +39,11 @@ $(VENV)/dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/run
+
+$(VENV)/bench: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev,bench]'
+	touch $@ $(VENV)/dev $(VENV)/run
 
 clean:
 	rm -rf $(VENV) .batchkit cities.jsonl cities.jsonl.parts

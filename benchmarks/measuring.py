@@ -20,12 +20,19 @@ PYTHON = sys.executable
 
 
 class Run(NamedTuple):
-    """What one process took: wall and CPU seconds, peak memory in MiB, exit code."""
+    """What one process took: wall and CPU seconds, peak memory in MiB, exit code.
+
+    before, span, after: seconds until the function's first call, from there to the last result stored, and from there
+    to the end of the process; 0 where nobody looked.
+    """
 
     wall: float
     cpu: float
     memory: float
     code: int
+    before: float = 0.0
+    span: float = 0.0
+    after: float = 0.0
 
 
 def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> Run:
