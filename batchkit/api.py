@@ -20,16 +20,18 @@ from batchkit.options import (
     check_batch_format,
     check_choice,
     check_numbers,
+    check_slice,
     function_of,
     options_of,
     policy_of,
+    slice_of,
     timeout_of,
 )
 from batchkit.progress import MODES, sayer
 from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
 from batchkit.rounds import ended, resolved_by, rounds_of, unfinished_options
-from batchkit.run import as_job, failures_of, in_memory
+from batchkit.run import as_job, as_slice, failures_of, in_memory
 from batchkit.sources import reader_of
 from batchkit.work import Work
 
@@ -73,6 +75,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     timeout: Duration | None = None,
     isolate_process: bool = False,
     workers: int = 1,
+    shard: str | tuple[int, int] | None = None,
     executor: Executor | None = None,
     max_time: Duration | None = None,
     until: str | datetime.datetime | None = None,
@@ -122,6 +125,9 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     workers: processes that work at once, each on a part of the input of its own; any number in any run of a job. The
         function is sent to them by cloudpickle. executor: what runs them instead, with the face of
         `concurrent.futures.Executor`, on hosts that share the job's directory and the files.
+    shard: work only on this slice of the job, such as "3/8"; other hosts may work on the others at once, in a state
+        directory and with an output that they share. "slurm": of the array job that this is a task of. The number of
+        slices is chosen by the first run, and whichever ends last makes the output appear. `None`: on the whole job.
     max_time, until, max_items, max_batches: end this run cleanly; `None`: no limit. Durations are seconds, "55m" or
         a timedelta; `until` is "06:00", an ISO timestamp or a datetime.
     job: the job's name; `None`: made of source and function. state_dir: `None`: $BATCHKIT_STATE_DIR, or `.batchkit`.
@@ -168,11 +174,14 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     )
     work = work._replace(options={**options_of(work, limit), **work.destination.options()})
     name = work.default_name() if job is None else job
+    part = slice_of(shard)
+    check_slice(part, work, restart=restart)
     with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
         if name is None:
             return in_memory(work)
-        directory = JobDirectory(state_directory(state_dir), name)
-        return as_job(work, directory, Wishes(restart, overwrite, on_input_change))
+        directory = JobDirectory(state_directory(state_dir), name, part)
+        wishes = Wishes(restart, overwrite, on_input_change)
+        return as_job(work, directory, wishes) if part is None else as_slice(work, directory, wishes)
 
 
 def _destination(output: Any, output_format: str | None, schema: Any) -> Destination:

@@ -70,6 +70,11 @@ class Destination(NamedTuple):
         """Whether results are to be found again outside of this process without a job's directory."""
         return self.output is not None or self.own is not None
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether the results gather in parts, which several processes may write at once."""
+        return self.own is None and self.output != STDOUT
+
     def make(self, job: JobDirectory, uuid: str) -> Output:
         """Return the output for the job with this uuid. Raises `UsageError`."""
         if self.own is not None:
@@ -105,6 +110,7 @@ class RoundDestination(NamedTuple):
     path: str
     writer: Callable[[], Writer]
     kept: bool = True
+    in_parts: bool = False
 
     def definition(self, job: JobDirectory) -> dict[str, Any]:
         """Return nothing: a round is known by its job."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import os
+import re
 from typing import Any
 
 from batchkit.budget import Budget, seconds_of, seconds_until
 from batchkit.calling import name_of
 from batchkit.errors import UsageError
 from batchkit.failures import Policy
+from batchkit.job import Slice
 from batchkit.loading import load, names_of, spec_of
 
 TYPE_CHECKING = False
@@ -61,6 +64,43 @@ def timeout_of(timeout: Duration | None, function: Callable[..., Any] | None) ->
     if seconds == 0:
         raise UsageError("timeout is 0; give the seconds that a call may take, or leave it out")
     return None if function is None else seconds
+
+
+def slice_of(shard: str | tuple[int, int] | None) -> Slice | None:
+    """Return the slice that a run is for: "3/8", (3, 8), or "slurm" in a task of an array job. Raises `UsageError`."""
+    if shard is None:
+        return None
+    if shard == "slurm":
+        return _slice_of_slurm()
+    found = re.fullmatch(r"(\d+)/(\d+)", shard.strip()) if isinstance(shard, str) else None
+    number, of = (int(found[1]), int(found[2])) if found else shard if isinstance(shard, tuple) else (0, 0)
+    if not 1 <= number <= of:
+        raise UsageError(f"shard is {shard!r}; give a slice such as '3/8' (from 1/8 to 8/8), or 'slurm'")
+    return Slice(number, of)
+
+
+def _slice_of_slurm() -> Slice:
+    """Return the slice of this task of a Slurm array job (sbatch(1), "OUTPUT ENVIRONMENT VARIABLES")."""
+    given = [os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "MIN", "MAX", "COUNT")]
+    if not all(each.isdigit() for each in given):
+        raise UsageError("shard is 'slurm', and this is no task of a Slurm array job; give a slice such as '3/8'")
+    at, first, last, of = map(int, given)
+    step = (last - first) // (of - 1) if of > 1 else 1
+    if (at - first) % step or first + step * (of - 1) != last:
+        raise UsageError("the tasks of this array job are not evenly numbered; give --shard I/N yourself")
+    return Slice((at - first) // step + 1, of)
+
+
+def check_slice(part: Slice | None, work: Work, *, restart: bool) -> None:
+    """Raise `UsageError` where a slice cannot be worked on alone."""
+    if part is None:
+        return
+    if restart:
+        raise UsageError("a slice cannot start over for the others; run: batchkit reset JOB")
+    if not work.reader.durable or not hasattr(work.reader, "split") or not work.reader.restartable:
+        raise UsageError("shard is for files that can be read from anywhere; leave it out")
+    if not work.destination.in_parts:
+        raise UsageError("shard needs an output that all slices can write parts of; give -o FILE, or leave it out")
 
 
 DEFAULTS: dict[str, Any] = {

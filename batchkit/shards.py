@@ -68,12 +68,14 @@ class Shards:
             timeout=work.timeout,
         )
 
-    def work_in_order(self, place: Place, states: Sequence[ShardState]) -> bool:
-        """Work through the unfinished shards in input order; return whether all are at their end."""
+    def work_in_order(self, place: Place, order: Sequence[int], states: Sequence[ShardState]) -> bool:
+        """Work through the unfinished shards in input order; return whether all are at their end.
+
+        order: numbers of all shards of the job.
+        """
         left = [state for state in states if not state.ended]
         if not left:
             return True
-        order = [state.number for state in states]
         before: Checkpoint | None = None
         with closing(self.caller(place.uuid)) as caller:
             for state in states:

@@ -149,7 +149,7 @@ ALLOWED: dict[str, set[str]] = {
         "shards", "sharing", "work",
     },
     "pool": {
-        *WORDS, "account", "journal", "plan", "processes", "progress", "quota", "resume", "work", "workers",
+        *WORDS, "account", "budget", "journal", "plan", "processes", "progress", "quota", "resume", "work", "workers",
     },
     "run": {
         *WORDS, *BASES, "account", "journal", "budget", "failure_file", "job", "plan", "pool", "resume", "rounds",

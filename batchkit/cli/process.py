@@ -91,6 +91,7 @@ def _unescaped(text: str) -> str:
 @click.option(
     "-w", "--workers", "-j", "--jobs", "workers", default=1, show_default=True, metavar="N", help="Processes at work."
 )
+@click.option("--shard", metavar="I/N", help="Work only on this slice, such as 3/8; or slurm: of this array job.")
 @limits
 @click.option("--job", metavar="NAME", help="Name of the job; default: made of source and function.")
 @state_dir
