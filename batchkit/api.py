@@ -31,9 +31,10 @@ from batchkit.progress import MODES, sayer
 from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
 from batchkit.rounds import ended, resolved_by, rounds_of, unfinished_options
-from batchkit.run import as_job, as_slice, failures_of, in_memory
+from batchkit.run import as_job, as_slice, failures_of, in_memory, in_memory_of_workers
 from batchkit.sources import reader_of
 from batchkit.work import Work
+from batchkit.writers.printed import is_printed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         function=function,
         batched=batched,
         batch_size=batch_size,
-        destination=_destination(output, output_format, schema),
+        destination=_destination(output, output_format, schema)._replace(several=workers > 1),
         sync_interval=seconds_of(sync_interval, "sync_interval"),
         budget=budget,
         progress=progress,
@@ -178,7 +179,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     check_slice(part, work, restart=restart)
     with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
         if name is None:
-            return in_memory(work)
+            return in_memory_of_workers(work) if workers > 1 else in_memory(work)
         directory = JobDirectory(state_directory(state_dir), name, part)
         wishes = Wishes(restart, overwrite, on_input_change)
         return as_job(work, directory, wishes) if part is None else as_slice(work, directory, wishes)
@@ -240,7 +241,8 @@ class Job:
         done_entry = directory.publish_log(manifest.job).done()
         rounds = rounds_of(directory, manifest.job) if manifest.ready else []
         ended_rounds = len(ended(rounds))
-        published = manifest.definition["output"] == STDOUT or (
+        printed = manifest.definition["output"] == STDOUT and not is_printed(directory.path, manifest.job)
+        published = printed or (
             done_entry is not None
             and (done_entry["shards"], done_entry.get("rounds", 0)) == (len(points), ended_rounds)
         )

@@ -18,6 +18,8 @@ from batchkit.processes import ProcessDied, Processes
 from batchkit.progress import sayer
 from batchkit.quota import Quota
 from batchkit.workers import Task, work_on_job
+from batchkit.writers.printed import PrintedOutput
+from batchkit.writers.stdout import OutputClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,6 +148,16 @@ class _Pool:
                 if point is not None and (known is None or point.seq > known.seq):
                     tally.put(shard.number, point)
         self._account.show()
+        if isinstance(self._place.output, PrintedOutput) and not self._stopped:
+            self._print(self._place.output)
+
+    def _print(self, output: PrintedOutput) -> None:
+        tally, budget = self._account.tally, self._work.budget
+        try:
+            output.print_committed([shard.number for shard in tally.plan], tally.points, budget.go_on)
+        except OutputClosed:
+            budget.stop("output")
+            self._stop()
 
     def _replace(self, death: ProcessDied) -> None:
         """Start another worker; where deaths are repeated at one place, see to it that care is taken there."""

@@ -6,32 +6,35 @@ import os
 import time
 from contextlib import closing
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from batchkit import files
 from batchkit.account import Account
 from batchkit.budget import Interrupted
-from batchkit.destination import leave_output, refuse_lost_beginning, stored
+from batchkit.destination import MemoryDestination, leave_output, refuse_lost_beginning, stored, stored_in
 from batchkit.failure_file import FailuresInMemory, failure_of, path_beside
+from batchkit.job import JobDirectory
 from batchkit.journal import NoJournal
 from batchkit.model import Shard
 from batchkit.plan import Place
 from batchkit.progress import sayer
 from batchkit.result import OTHERS_LEFT, Result, Sliced, reason_for_people
-from batchkit.resume import Outputs, open_job
+from batchkit.resume import Outputs, Wishes, open_job
 from batchkit.rounds import ended, merged_by, proved, resolved_by, rounds_of, settled, still_failed, stored_beside
 from batchkit.shards import Shards, Streams
 from batchkit.tally import Tally
 from batchkit.writers.memory import MemoryOutput
+from batchkit.writers.printed import PrintedOutput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from batchkit.budget import Budget
-    from batchkit.job import JobDirectory, Manifest
+    from batchkit.job import Manifest
     from batchkit.model import Checkpoint, Failure
-    from batchkit.resume import OpenJob, Wishes
+    from batchkit.resume import OpenJob
     from batchkit.rounds import RoundState
     from batchkit.work import Work
     from batchkit.writers.base import Output
@@ -49,6 +52,18 @@ def in_memory(work: Work) -> Result:
         account.check(final=last.end)
     failures = partial(map, failure_of, kept.kept)
     return account.result(None, lambda: iter(output.results), failures, completed=last.end)
+
+
+def in_memory_of_workers(work: Work) -> Result:
+    """Run with several workers, and bring back what they stored; nothing is left on disk."""
+    with TemporaryDirectory(prefix="batchkit-") as directory:
+        job = JobDirectory(directory, "memory")
+        result = as_job(work._replace(destination=MemoryDestination()), job, Wishes())
+        manifest = job.load()
+        assert manifest is not None, "the run has made it"
+        results = list(stored_in(MemoryDestination().make(job, manifest.job), job, manifest))
+        failures = list(result.failures())
+    return result._replace(job=None, output=None, read=lambda: iter(results), read_failures=lambda: iter(failures))
 
 
 def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
@@ -168,7 +183,8 @@ def _shards_done(
     account.check(final=account.tally.ended)
     beside = stored_beside(rounds, job.publish_log(manifest.job), manifest.plan)
     place = Place(job, manifest.job, manifest.slices, opened.output, opened.frozen, beside)
-    if work.workers > 1 and _can_be_shared(work):
+    printed = isinstance(opened.output, PrintedOutput)  # which the parent of workers does
+    if (work.workers > 1 or printed) and _can_be_shared(work):
         from batchkit.pool import work_in_parallel  # noqa: PLC0415  # most runs need no other process
 
         completed = work_in_parallel(work, place, opened.shards, number, account)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchkit.budget import Budget
-    from batchkit.destination import Destination, RoundDestination
+    from batchkit.destination import Destination, MemoryDestination, RoundDestination
     from batchkit.job import JobDirectory
     from batchkit.readers.base import Reader
 
@@ -33,7 +33,7 @@ class Work(NamedTuple):
     function: Callable[..., Any] | None
     batched: bool
     batch_size: int
-    destination: Destination | RoundDestination
+    destination: Destination | RoundDestination | MemoryDestination
     sync_interval: float | None
     budget: Budget
     progress: str

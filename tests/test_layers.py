@@ -104,6 +104,10 @@ ALLOWED: dict[str, set[str]] = {
     "writers.memory": {*WORDS, "writers.base", "writers.values"},
     "writers.round": {*WORDS, "writers.base", "writers.memory"},
     "writers.custom": {*WORDS, "writers.base", "writers.memory", "writers.values"},
+    "writers.pickled": {*WORDS, "wire", "writers.base", "writers.formats"},
+    "writers.printed": {
+        *WORDS, "writers.base", "writers.formats", "writers.lines", "writers.parts", "writers.stdout",
+    },
     "writers.stdout": {*WORDS, "writers.base", "writers.formats", "writers.memory", "writers.values"},
     "journal": WORDS,
     # rules: words and earlier rules
@@ -149,15 +153,15 @@ ALLOWED: dict[str, set[str]] = {
         "shards", "sharing", "work",
     },
     "pool": {
-        *WORDS, "account", "budget", "journal", "plan", "processes", "progress", "quota", "resume", "work", "workers",
+        *WORDS, "account", "budget", "journal", "plan", "processes", "progress", "quota", "resume", "work", "workers", "writers.printed", "writers.stdout",
     },
     "run": {
         *WORDS, *BASES, "account", "journal", "budget", "failure_file", "job", "plan", "pool", "resume", "rounds",
-        "shards", "tally", "progress", "result", "destination", "work", "writers.memory",
+        "shards", "tally", "progress", "result", "destination", "work", "writers.memory", "writers.printed",
     },
     "destination": {
-        *WORDS, *BASES, "job", "resume", "rounds", "writers.custom", "writers.kinds", "writers.output",
-        "writers.round", "writers.stdout",
+        *WORDS, *BASES, "job", "resume", "rounds", "writers.custom", "writers.kinds", "writers.lines",
+        "writers.output", "writers.pickled", "writers.printed", "writers.round", "writers.stdout",
     },
     "retrying": {
         *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "limit", "progress",
@@ -170,7 +174,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "api": {
         *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "job", "limit",
-        "loading", "options", "resume", "progress", "result", "retrying", "rounds", "run", "sources", "work",
+        "loading", "options", "resume", "progress", "result", "retrying", "rounds", "run", "sources", "work", "writers.printed",
     },
     "cli.options": {"result"},
     "cli": {*WORDS, "", "cli.options"},
