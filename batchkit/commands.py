@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _PLACE = re.compile(r"(\{\{#?\}\}|\{#?\}|(?<!\{)\{[\w.-]+\}(?!\}))")
 _SHELL = {"|", "||", "&", "&&", "<", ">", ">>", "2>", "2>>", "2>&1", ">&2", "&>"}
 """Words by which people ask for a shell."""
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
 _SHOWN = 300
 """Characters of what a command said that a message shows."""
 
@@ -211,10 +212,7 @@ def _words_of(template: str) -> list[str]:
 
 def _shell_words(template: str) -> list[str]:
     """Return the words that only a shell would understand, and that are not in quotes."""
-    try:
-        return [word for word in shlex.split(template, posix=False) if word in _SHELL]
-    except ValueError:  # this mode keeps quotes, and knows no others within or behind them
-        return []
+    return [word for word in _QUOTED.sub("quoted", template).split() if word in _SHELL]
 
 
 def _found(program: str) -> str:

@@ -360,6 +360,7 @@ class TestWrongCommands:
         """Whoever quotes it means it."""
         assert command("echo '|' \\> {}")("x") == "| > x"
         assert command("echo it\\'s {}")("x") == "it's x"
+        assert command('sh -c "echo \\"a\\" > x; cat x" {}')("x") == "a"
 
     def test_an_item_has_no_place_in_the_arguments_of_a_batch(self) -> None:
         """There are many."""
