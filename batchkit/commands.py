@@ -25,7 +25,7 @@ from batchkit.budget import seconds_of
 from batchkit.calling import current_batch
 from batchkit.errors import CommandFailed, UsageError
 from batchkit.plain import plain
-from batchkit.programs import Ended, run
+from batchkit.programs import Ended, hear_children, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class Command:
                 f"the command '{template}' gets the items of a batch on its standard input, where {{}} has no meaning; "
                 "leave it out, or run it for each item: command(..., batch=False), -x"
             )
+        hear_children()
         self._path = None if len(self._words[0]) > 1 else _found(words[0])
 
     def recipe(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import tempfile
 import time
 from typing import IO, Any, NamedTuple
 
-from batchkit.errors import CommandFailed
+from batchkit.errors import CommandFailed, UsageError
+from batchkit.lifeline import Lifeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,9 +63,12 @@ def run(
 
     What it leaves running when it ends lives on and is not waited for: what that prints later is lost. Whatever this
     raises, the program and all that it started in its group has ended: `TimeoutError`; `CommandFailed` for more than
-    64 MiB of output; `OSError` if it cannot be started. If this process is killed, the program is not.
+    64 MiB of output; `OSError` if it cannot be started. However this process ends, they are killed then, on Linux.
     """
-    with _source(given) as source:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(_source(given))
+        lifeline = Lifeline()
+        stack.callback(lifeline.untie)
         process = subprocess.Popen(  # noqa: S603  # what the user asks for
             words,
             executable=path,
@@ -73,20 +77,37 @@ def run(
             stderr=subprocess.PIPE,
             bufsize=0,
             env=env,
+            pass_fds=lifeline.fds,
             start_new_session=True,  # Ctrl-C is for us, and the group can be ended as a whole
         )
-    _living[process.pid] = None
-    try:
+        lifeline.tie(process.pid)
+        _living[process.pid] = None
+        stack.callback(_living.pop, process.pid)
         with process.stdout as out, process.stderr as err:  # type: ignore[union-attr]  # pipes, as asked for
             return _attended(process, _Output(out), _Talk(err), timeout)
-    finally:
-        _living.pop(process.pid, None)
+
+
+def hear_children() -> None:
+    """Make sure that the status of programs can be known: some parents leave us with SIGCHLD ignored.
+
+    Then the kernel keeps no status, and each program would seem to have succeeded. Raises `UsageError` if that cannot
+    be changed from this thread.
+    """
+    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+        return
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    except ValueError:
+        raise UsageError(
+            "SIGCHLD is ignored in this process, so that nobody could know how commands end; make the command in the "
+            "main thread, or reset the signal there: signal.signal(signal.SIGCHLD, signal.SIG_DFL)"
+        ) from None
 
 
 def kill_all() -> None:
     """End all programs that run, with what they started: for those who leave at once, also from signal handlers.
 
-    Takes at most half a second, which they have to clean up.
+    Takes at most half a second, which they have to clean up. One that is just being started may be missed.
     """
     for group in list(_living):
         _signal(group, signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import os
 import pickle
 import signal
@@ -18,6 +19,7 @@ from hypothesis import given, settings, strategies as st
 
 import batchkit
 from batchkit import CommandFailed, UsageError, command, programs
+from tests.children import in_child
 
 pytestmark = pytest.mark.usefixtures("workdir")
 
@@ -282,6 +284,9 @@ class TestHowACommandEnds:
         """Even if it holds the output open; it lives on."""
         assert command("sh -c 'sleep 60 & echo $! > pid; echo hi'")("x") == "hi"
         pid = number_in("pid")
+        os.kill(pid, 0)
+        assert command("true")("x") is None
+        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
         os.kill(pid, signal.SIGKILL)
 
     def test_without_pidfds_it_is_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +333,18 @@ class TestHowACommandEnds:
         caller.join(10)
         assert is_gone(pid)
         assert [str(error) for error in seen] == ["killed by signal 15"]
+
+    @pytest.mark.skipif(not hasattr(fcntl, "F_SETSIG"), reason="only Linux can")
+    def test_a_command_does_not_outlive_us(self) -> None:
+        """However we end: a resumed run would have it beside its own."""
+
+        def leave() -> None:
+            threading.Thread(target=command(HANGING), args=("x",), daemon=True).start()
+            number_in("pid")
+            os._exit(7)
+
+        assert in_child(leave) == 7
+        assert is_gone(number_in("pid"))
 
     def test_a_command_is_not_in_our_group(self) -> None:
         """Ctrl-C at the terminal reaches batchkit, which lets the command finish."""
@@ -380,6 +397,17 @@ class TestWrongCommands:
             batchkit.process(["a"], command("cat"), batched=True)
         with pytest.raises(UsageError, match="batch_format"):
             batchkit.process(["a"], command("cat", batch=True), batch_format="dicts")
+
+    def test_no_failure_is_missed_where_children_are_ignored(self) -> None:
+        """The kernel would keep no status; in another thread than the main one nothing can be done about it."""
+        earlier = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            with ThreadPoolExecutor(1) as pool, pytest.raises(UsageError, match="SIGCHLD"):
+                pool.submit(command, "false").result()
+            with pytest.raises(CommandFailed):
+                command("false")("x")
+        finally:
+            signal.signal(signal.SIGCHLD, earlier)
 
 
 class TestJobsOfCommands:
