@@ -22,6 +22,7 @@ from batchkit.options import (
     check_choice,
     check_numbers,
     function_of,
+    is_numbered,
     options_of,
     policy_of,
     timeout_of,
@@ -167,6 +168,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         limit=limit,
         timeout=seconds,
         isolated=isolate_process,
+        numbered=is_numbered(function),
         workers=workers,
         executor=executor,
     )

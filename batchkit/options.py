@@ -81,6 +81,12 @@ def within(function: Callable[..., Any] | None, seconds: float | None) -> Callab
     return function if command is None else command.within(seconds)
 
 
+def is_numbered(function: Callable[..., Any] | None) -> bool:
+    """Tell whether a function asks for the numbers of its items, for which they must be counted."""
+    command = command_of(function)
+    return command is not None and command.numbered
+
+
 DEFAULTS: dict[str, Any] = {
     "function": None,
     "command": None,

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from typing import IO, Any, NamedTuple
 
@@ -34,6 +35,11 @@ _BLOCKS_IN_PIPE = 16
 
 _living: dict[int, None] = {}
 """The programs that run, by the number of their group: a dict needs no lock, which a signal handler must not take."""
+
+_starting: dict[int, None] = {}
+"""The threads that are starting one."""
+_leaving = False
+"""Whether none may be started."""
 
 
 class Ended(NamedTuple):
@@ -69,6 +75,24 @@ def run(
         source = stack.enter_context(_source(given))
         lifeline = Lifeline()
         stack.callback(lifeline.untie)
+        process = _start(words, path, source, env, lifeline)
+        stack.callback(_living.pop, process.pid)
+        with process.stdout as out, process.stderr as err:  # type: ignore[union-attr]  # pipes, as asked for
+            return _attended(process, _Output(out), _Talk(err), timeout)
+
+
+def _start(
+    words: Sequence[bytes],
+    path: str | None,
+    source: IO[bytes] | None,
+    env: Mapping[bytes, bytes] | None,
+    lifeline: Lifeline,
+) -> subprocess.Popen[bytes]:
+    thread = threading.get_ident()
+    _starting[thread] = None
+    try:
+        if _leaving:
+            raise CommandFailed("not run: everything is about to end")
         process = subprocess.Popen(  # noqa: S603  # what the user asks for
             words,
             executable=path,
@@ -82,9 +106,9 @@ def run(
         )
         lifeline.tie(process.pid)
         _living[process.pid] = None
-        stack.callback(_living.pop, process.pid)
-        with process.stdout as out, process.stderr as err:  # type: ignore[union-attr]  # pipes, as asked for
-            return _attended(process, _Output(out), _Talk(err), timeout)
+    finally:
+        _starting.pop(thread, None)
+    return process
 
 
 def hear_children() -> None:
@@ -107,15 +131,22 @@ def hear_children() -> None:
 def kill_all() -> None:
     """End all programs that run, with what they started: for those who leave at once, also from signal handlers.
 
-    Takes at most half a second, which they have to clean up. One that is just being started may be missed.
+    Takes at most half a second, which they have to clean up; no new ones are started meanwhile.
     """
-    for group in list(_living):
-        _signal(group, signal.SIGTERM)
+    global _leaving  # noqa: PLW0603  # it belongs to the process
     until = time.monotonic() + _HURRY
-    while time.monotonic() < until and not all(map(_is_over, list(_living))):
-        time.sleep(_TICK)
-    for group in list(_living):
-        _signal(group, signal.SIGKILL)
+    try:
+        _leaving = True
+        while time.monotonic() < until and _starting.keys() - {threading.get_ident()}:
+            time.sleep(_TICK)
+        for group in list(_living):
+            _signal(group, signal.SIGTERM)
+        while time.monotonic() < until and not all(map(_is_over, list(_living))):
+            time.sleep(_TICK)
+        for group in list(_living):
+            _signal(group, signal.SIGKILL)
+    finally:
+        _leaving = False
 
 
 def _source(given: bytes | None) -> contextlib.AbstractContextManager[IO[bytes] | None]:

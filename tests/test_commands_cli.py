@@ -49,6 +49,13 @@ class TestRunning:
         assert Path("o.txt").read_text() == "did d\ndid b\ndid a a\ndid c\n"
         assert [Path(f"out/{number}").read_text() for number in range(1, 5)] == ["d", "b", "a a", "c"]
 
+    def test_several_workers_number_the_items_of_the_whole_input(self, cli: Cli) -> None:
+        """Each item has the same number as with one."""
+        Path("items.txt").write_text("".join(f"item {number}\n" for number in range(1, 301)))
+        ended = cli("process", "items.txt", "-x", "echo {#} {}", "-o", "o.txt", "-w", "3", "-b", "7")
+        assert ended.code == 0, ended.err
+        assert Path("o.txt").read_text() == "".join(f"{number} item {number}\n" for number in range(1, 301))
+
     def test_a_command_without_output_stores_nothing(self, cli: Cli) -> None:
         """The output is there, and empty."""
         ended = cli("process", "items.txt", "-x", "true {}", "-o", "log.jsonl")
@@ -193,6 +200,19 @@ class TestStopping:
             assert process.wait(20) == 143
         assert is_gone(pid)
         assert json.loads(cli("status", "j", "--json").out)["done"] == 0
+
+    def test_no_command_of_a_worker_is_left(self, start_cli: Start) -> None:
+        """Whether the run is killed or aborted."""
+        hanging = "sh -c 'sleep 60 & echo $! > pid{#}; wait' -- {}"
+        for numbers in ([signal.SIGKILL], [signal.SIGTERM, signal.SIGTERM]):
+            with start_cli("process", "items.txt", "-x", hanging, "-o", "o.txt", "-w", "2", "--job", "j") as process:
+                pid = number_in("pid1")
+                for number in numbers:
+                    process.send_signal(number)
+                    time.sleep(0.2)
+                assert process.wait(20) in {-9, 143}
+            assert is_gone(pid)
+            Path("pid1").unlink()
 
     def test_a_killed_run_is_gone_on_with(self, start_cli: Start, cli: Cli) -> None:
         """What was committed is not run again; the command in hand dies with the run, and cannot go on beside."""
