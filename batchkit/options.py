@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from batchkit.budget import Budget, seconds_of, seconds_until
-from batchkit.calling import name_of
+from batchkit.calling import command_of, name_of
 from batchkit.errors import UsageError
 from batchkit.failures import Policy
 from batchkit.job import Slice
@@ -44,6 +44,18 @@ def check_batch_format(batch_format: str | None, *, batched: bool) -> None:
         check_choice("batch_format", batch_format, ("polars", "arrow", "dicts"))
         if not batched:
             raise UsageError("batch_format is for batched functions; give batched=True (--batched), or leave it out")
+
+
+def batched_of(function: Callable[..., Any] | None, *, batched: bool, batch_format: str | None) -> bool:
+    """Return whether a function takes batches; of a command, it knows. Raises `UsageError` for a contradiction."""
+    command = command_of(function)
+    if command is None:
+        return batched
+    if batch_format is not None:
+        raise UsageError("batch_format is for functions; a command gets an item a line, rows as JSON")
+    if batched and not command.batch:
+        raise UsageError(f"{command!r} takes single items; for whole batches give batch=True (--exec-batch)")
+    return bool(command.batch)
 
 
 def policy_of(on_error: str, retries: int, retry_on: Any, retry_wait: Any, retry_max_wait: Any, isolate: str) -> Policy:
@@ -103,8 +115,21 @@ def check_slice(part: Slice | None, work: Work, *, restart: bool) -> None:
         raise UsageError("shard needs an output that all slices can write parts of; give -o FILE, or leave it out")
 
 
+def within(function: Callable[..., Any] | None, seconds: float | None) -> Callable[..., Any] | None:
+    """Return a command with the time limit of the run, if there is one; any other function as it is."""
+    command = command_of(function)
+    return function if command is None else command.within(seconds)
+
+
+def is_numbered(function: Callable[..., Any] | None) -> bool:
+    """Tell whether a function asks for the numbers of its items, for which they must be counted."""
+    command = command_of(function)
+    return command is not None and command.numbered
+
+
 DEFAULTS: dict[str, Any] = {
     "function": None,
+    "command": None,
     "batch_size": 100,
     "batch_format": None,
     "retries": 0,
@@ -122,9 +147,11 @@ DEFAULTS: dict[str, Any] = {
 def options_of(work: Work | Again, limit: Limit) -> dict[str, Any]:
     """Return what a `retry` is to do as this run did, or as the retry that it goes on with did."""
     policy = work.policy
+    command = command_of(work.function)
     return {
         "function": spec_of(work.function),
         "function_name": name_of(work.function),
+        "command": None if command is None else command.recipe(),
         "batch_size": work.batch_size,
         "batch_format": work.batch_format,
         "retries": policy.retries,
@@ -156,6 +183,10 @@ def function_of(manifest: Manifest, known: Mapping[str, Any]) -> Callable[..., A
 
     Raises `UsageError` if it cannot be found again by a name.
     """
+    if known["command"] is not None:
+        from batchkit.commands import command  # noqa: PLC0415  # loads subprocess
+
+        return command(**known["command"])
     name = known.get("function_name", manifest.definition["function"])
     spec = known["function"]
     if name is not None and spec is None:

@@ -11,7 +11,7 @@ from batchkit.errors import DamageError, DefinitionChanged, InputChanged, JobLoc
 from batchkit.failure_file import FailureFile, path_beside
 from batchkit.job import JobDirectory, Manifest, new_manifest
 from batchkit.model import Shard, Span, Verdict
-from batchkit.readers.base import split
+from batchkit.readers.base import count, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 
 class Wishes(NamedTuple):
-    """What the caller of this run asks for where a job exists already."""
+    """What the caller of this run asks for; numbered: that the items before each shard of a new job are counted."""
 
     restart: bool = False
     overwrite: bool = False
     on_input_change: str = "stop"
+    numbered: bool = False
 
 
 class Outputs(NamedTuple):
@@ -203,7 +204,7 @@ def _begin(
         fingerprint=reader.fingerprint(),
         output=path,
         replace=wishes.overwrite or (earlier is not None and job.may_replace(earlier)),
-        plan=_first_plan(reader, slices),
+        plan=_first_plan(reader, slices, numbered=wishes.numbered),
     )._replace(options=options, slices=slices)
     output = outputs.make(manifest.job)
     output.refuse_foreign(replace=manifest.replace)
@@ -216,10 +217,15 @@ def _begin(
     return _create(job, manifest, output)
 
 
-def _first_plan(reader: Reader, slices: int) -> list[Shard]:
+def _first_plan(reader: Reader, slices: int, *, numbered: bool) -> list[Shard]:
     """Return a shard for each slice, as far as the input can be cut into so many."""
-    spans = split(reader, reader.whole(), slices)
-    return [Shard(number, span, None if number else 0) for number, span in enumerate(spans)]
+    plan: list[Shard] = []
+    first: int | None = 0
+    for number, span in enumerate(split(reader, reader.whole(), slices)):
+        if number:
+            first = first + count(reader, plan[-1].span) if numbered and first is not None else None
+        plan.append(Shard(number, span, first))
+    return plan
 
 
 def _create(job: JobDirectory, manifest: Manifest, output: Output) -> OpenJob:

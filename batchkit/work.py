@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from batchkit.calling import name_of
+from batchkit.calling import command_of, name_of
 from batchkit.failures import Policy
 from batchkit.limit import Limit
 
@@ -58,9 +58,10 @@ class Work(NamedTuple):
         return {"source": identity, **function, **self.destination.definition(job)}
 
     def default_name(self) -> str | None:
-        """Return `stem-function`; `None` for a source in memory whose results stay there too."""
+        """Return `stem-function`, or `stem-program`; `None` for a source in memory whose results stay there too."""
         if not self.reader.durable and not self.destination.kept:
             return None
-        parts = [self.reader.name, name_of(self.function)]
+        command = command_of(self.function)
+        parts = [self.reader.name, name_of(self.function) if command is None else command.name]
         name = re.sub(r"[^\w.-]+", "-", "-".join(part for part in parts if part)).strip("-.")
         return name or "job"
