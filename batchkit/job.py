@@ -358,7 +358,7 @@ class JobDirectory:
         """Remove what an interrupted replacement left behind; only under the lock, and while no slice is held."""
         if self.part is not None:
             return
-        for directory in (self.path, self._file("shards")):
+        for directory in filter(os.path.isdir, (self.path, self._file("shards"), self._file("slices"))):
             with files.naming("read", directory):
                 left = [entry.path for entry in os.scandir(directory) if entry.name.endswith(".new")]
             for path in left:
