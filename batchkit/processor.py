@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from batchkit.budget import Budget
     from batchkit.calling import Caller
     from batchkit.failure_file import FailureFile, FailuresInMemory
+    from batchkit.flight import Flight, Window
     from batchkit.handling import Handler
     from batchkit.isolation import IsolatedCaller
     from batchkit.journal import Journal, NoJournal
@@ -37,6 +38,14 @@ class Feed:
         self._batches: Iterator[Batch] = reader.read(span, batch_size)
         self._rests: list[Batch] = []
         self._budget = budget
+
+    def next(self, size: int, begun: float) -> Batch | None:
+        """Return the next batch, of at most `size` items; `None`: there is none, or the budget has a reason to stop.
+
+        begun: when the work on it begins, a reading of `time.monotonic`.
+        """
+        room = self._budget.room(size, begun)
+        return self.take(room) if room else None
 
     def take(self, room: int) -> Batch | None:
         """Return the next batch, of at most `room` items.
@@ -89,7 +98,7 @@ class Processor:
         base: Checkpoint,
         batch_size: int,
         first: int | None,
-        caller: Caller | IsolatedCaller,
+        caller: Caller | IsolatedCaller | Flight,
         writer: Writer,
         kept: FailureFile | FailuresInMemory,
         handler: Handler,
@@ -109,7 +118,9 @@ class Processor:
         self._reader = reader
         self._stop = span.stop
         number = None if first is None else first + base.handled + 1
-        self._feed = Feed(reader, span._replace(start=base.stop), batch_size, budget, number)
+        feed = Feed(reader, span._replace(start=base.stop), batch_size, budget, number)
+        # Calls in flight begin before their batch is due: where there are any, they stand between the reader and us.
+        self._feed: Feed | Window = caller.window(feed, base.seq + 1) if hasattr(caller, "window") else feed
         self.last = base
         self._batch_size = batch_size
         self._caller = caller
@@ -140,9 +151,8 @@ class Processor:
         budget.attach(self._caller.cut)
         begun = time.monotonic()
         while not self.last.end and not self._at_stop():
-            room = budget.room(self._batch_size, begun)
             try:
-                batch = self._feed.take(room) if room else None
+                batch = self._feed.next(self._batch_size, begun)
             except Exception:  # the source cannot be read further: what is committed stays
                 self.sync()
                 raise
