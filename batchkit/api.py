@@ -19,6 +19,7 @@ from batchkit.options import (
     budget_of,
     check_batch_format,
     check_choice,
+    check_flight,
     check_numbers,
     function_of,
     options_of,
@@ -71,6 +72,8 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     isolate: str = "bisect",
     timeout: Duration | None = None,
     isolate_process: bool = False,
+    concurrency: int = 1,
+    rate: str | None = None,
     max_time: Duration | None = None,
     until: str | datetime.datetime | None = None,
     max_items: int | None = None,
@@ -116,6 +119,10 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     timeout: seconds that one call may take; `None`: no limit. A plain function then has a process of its own, too.
     isolate_process: call the function in a process of its own, which may die without harm: an item during which it died
         twice is a failure.
+    concurrency: calls in flight, for functions that wait: in threads, which share what is made of a class; async ones
+        in one event loop; with `isolate_process`, or a `timeout` for a plain function, in so many processes; of
+        batched functions, so many batches. What is further on may be called again after an error or a crash.
+    rate: calls that may begin, further attempts included: "10/s", "600/m" or "1000/h"; `None`: as many as can.
     max_time, until, max_items, max_batches: end this run cleanly; `None`: no limit. Durations are seconds, "55m" or
         a timedelta; `until` is "06:00", an ISO timestamp or a datetime.
     job: the job's name; `None`: made of source and function. state_dir: `None`: $BATCHKIT_STATE_DIR, or `.batchkit`.
@@ -132,6 +139,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     check_numbers(batch_size=(batch_size, 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
     check_choice("progress", progress, MODES)
     check(function)
+    check_flight(concurrency, rate)
     check_batch_format(batch_format, batched=batched)
     check_choice("on_input_change", on_input_change, ("stop", "restart", "continue"))
     limit = Limit(max_failures)
@@ -155,6 +163,8 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         limit=limit,
         timeout=seconds,
         isolated=isolate_process,
+        concurrency=concurrency,
+        rate=rate,
     )
     work = work._replace(options={**options_of(work, limit), **work.destination.options()})
     name = work.default_name() if job is None else job
@@ -277,6 +287,8 @@ class Job:
         isolate: str | None = None,
         timeout: Duration | None = None,
         isolate_process: bool | None = None,
+        concurrency: int | None = None,
+        rate: str | None = None,
         max_failures: int | str | None = None,
         batch_seconds: Duration | None = 30.0,
         sync_interval: Duration | None = 1.0,
@@ -314,6 +326,8 @@ class Job:
             "timeout": timeout,
             "isolate_process": isolate_process,
             "max_failures": max_failures,
+            "concurrency": concurrency,
+            "rate": rate,
         }
         chosen = {**known, **{name: value for name, value in given.items() if value is not None}}
         batched = bool(manifest.definition["batched"])
@@ -321,6 +335,7 @@ class Job:
             function = function_of(manifest, known)
         check(function)
         check_numbers(batch_size=(chosen["batch_size"], 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
+        check_flight(chosen["concurrency"], chosen["rate"])
         check_batch_format(chosen["batch_format"], batched=batched)
         check_choice("progress", progress, MODES)
         if retry_on is None:
@@ -340,6 +355,8 @@ class Job:
             budget=budget,
             progress=progress,
             begun=begun,
+            concurrency=chosen["concurrency"],
+            rate=chosen["rate"],
         )
         limit = Limit(chosen["max_failures"])
         with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):

@@ -100,6 +100,10 @@ class Budget:
             self.reason = "time"
         return 0 if self.reason is not None else fits
 
+    def begin(self, now: float) -> None:
+        """Begin to count a batch's own time, where `room` was not asked for it."""
+        self._begun = now
+
     def ahead(self, size: int, items: int, batches: int) -> int:
         """Return how many further items may be taken, at most `size`, while so many items and batches are in hand."""
         if self.reason is not None or self._batches <= batches:
@@ -144,6 +148,10 @@ class Budget:
         for nap in self.naps(seconds):
             self._sleep(nap)
         return self.reason is None
+
+    def nap(self, seconds: float) -> None:
+        """Sleep, so long as `naps` says."""
+        self._sleep(seconds)
 
     def naps(self, seconds: float) -> Iterator[float]:
         """Yield, for `wait`, how long to sleep before asking again, until the wait is over."""

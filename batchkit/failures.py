@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from batchkit.errors import RetryLater, SkipItem, UnreadableItem, WorkerDied
 from batchkit.model import Outcome
@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping
 
     from batchkit.budget import Budget
-    from batchkit.calling import Caller
-    from batchkit.flight import Flight
-    from batchkit.isolation import IsolatedCaller
     from batchkit.model import Batch
 
 _SHOWN = 80
@@ -83,17 +80,31 @@ class Skipped(NamedTuple):
     length: int
 
 
+class Calls(Protocol):
+    """What calls the function: `calling.Caller`, where the contract is, and what stands in for it."""
+
+    batched: bool
+
+    def __call__(self, batch: Batch, seq: int, first: int = 0, stop: int | None = None) -> Outcome:
+        """Call the function on items of a batch until one fails."""
+
+    def go_on(self) -> Outcome:
+        """Go on behind the item that failed."""
+
+    def again(self) -> Outcome:
+        """Call the function once more on what failed."""
+
+
 class Attempts:
     """Works through batches in which something fails."""
 
-    def __init__(
-        self, caller: Caller | IsolatedCaller | Flight, policy: Policy, budget: Budget, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, caller: Calls, policy: Policy, budget: Budget, say: Callable[[str], None]) -> None:
         """Call through `caller`; `say` tells people of long waits."""
         self._caller = caller
         self._policy = policy
         self._budget = budget
         self._retries = Retries(policy, budget, say)
+        self._paced: Callable[[], bool] = getattr(caller, "paced", lambda: True)
 
     def pieces(self, batch: Batch, seq: int, outcome: Outcome | None) -> Generator[Done | Failed | Skipped]:
         """Yield what becomes of the items of a batch, in order, as far as they are worked through.
@@ -115,8 +126,11 @@ class Attempts:
             first = unreadable + 1
 
     def go_on(self) -> bool:
-        """Tell whether further calls may be made: there is no request to stop, and it is before the deadline."""
-        return self._budget.go_on()
+        """Tell whether further calls may be made: there is no request to stop, and it is before the deadline.
+
+        Where there is a rate, it has waited until the next one may begin.
+        """
+        return self._budget.go_on() and self._paced()
 
     def stretch(self, batch: Batch, seq: int, first: int, stop: int) -> Generator[Done | Failed | Skipped, None, int]:
         """Yield the same for the items `[first, stop)`, all of which can be read."""
@@ -171,7 +185,7 @@ class Attempts:
         middle = (first + stop) // 2
         blamed = False
         for start, end, suspect in ((first, middle, False), (middle, stop, True)):
-            if not self._budget.go_on():
+            if not self.go_on():
                 return start
             if suspect and not blamed and end - start > 1:
                 reached = yield from self.narrowed(batch, seq, start, end)
@@ -190,9 +204,7 @@ class Attempts:
         """Call once more what failed, from the item at `first` on, unless that was done already; see `Retries`."""
         assert failed.error is not None, "asked only then"
         if failed.tries is None:
-            return self._retries.run(
-                batch.items[first], failed.error, self._caller.again, foremost=lambda: first == 0
-            )
+            return self._retries.run(batch.items[first], failed.error, self._caller.again, foremost=lambda: first == 0)
         return Outcome([], 0, failed.error), failed.tries.get(failed.done, 1)
 
 
@@ -213,7 +225,8 @@ class Retries:
     ) -> tuple[Outcome, int] | None:
         """Call `again`; return the last outcome and the number of attempts; `None`: it is to be left to the next run.
 
-        error: what the first attempt raised. foremost: tells whether nothing that is to be committed comes before it.
+        again: may raise `Stopped`. error: what the first attempt raised. foremost: tells whether nothing that is to be
+        committed comes before it.
         """
         series = _Series(error)
         if self._worth_another(series):
@@ -226,11 +239,11 @@ class Retries:
             def sleep(seconds: float) -> None:
                 self._before(seconds, foremost())
                 if not self._budget.wait(seconds):
-                    raise _Stopped
+                    raise Stopped
 
             try:
                 Retrying(sleep=sleep, **self._rules(item, series))(call)
-            except _Stopped:
+            except Stopped:
                 return None
             except _GivenUp:
                 pass
@@ -255,11 +268,11 @@ class Retries:
                 for nap in self._budget.naps(seconds):
                     await asyncio.sleep(nap)
                 if self._budget.reason is not None:
-                    raise _Stopped
+                    raise Stopped
 
             try:
                 await AsyncRetrying(sleep=sleep, **self._rules(item, series))(call)
-            except _Stopped:
+            except Stopped:
                 return None
             except _GivenUp:
                 pass
@@ -334,7 +347,7 @@ class _GivenUp(Exception):
     """There will be no further attempt."""
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """The run is to stop instead of waiting."""
 
 

@@ -33,7 +33,11 @@ class Feed:
     """The batches of a span from the cursor on; what was taken and not done is given back."""
 
     def __init__(self, reader: Reader, span: Span, batch_size: int, budget: Budget, number: int | None) -> None:
-        """Read nothing yet. number: of the span's first item in the whole input, from 1; `None`: nobody has counted."""
+        """Read nothing yet. number: of the span's first item in the whole input, from 1; `None`: nobody has counted.
+
+        far: whether reading may wait for others to write.
+        """
+        self.far = span.stop is None
         self._number = number
         self._batches: Iterator[Batch] = reader.read(span, batch_size)
         self._rests: list[Batch] = []

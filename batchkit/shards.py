@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any, NamedTuple
 
 from batchkit.calling import Caller, is_async
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from batchkit.failure_file import FailureFile, FailuresInMemory
+    from batchkit.flight import Flight
     from batchkit.isolation import IsolatedCaller
     from batchkit.job import JobDirectory
     from batchkit.journal import Journal, NoJournal
     from batchkit.model import Failure, Span
+    from batchkit.pace import Pace
     from batchkit.resume import OpenJob, ShardState
     from batchkit.tally import Tally
     from batchkit.work import Work
@@ -63,8 +67,11 @@ class Shards:
         """Leave the progress bar as it stands."""
         self._progress.close()
 
-    def caller(self, uuid: str) -> Caller | IsolatedCaller:
-        """Make the function ready, in a process of its own if that is asked for or a time limit needs it."""
+    def caller(self, uuid: str, directory: str | None = None) -> Caller | IsolatedCaller | Flight:
+        """Make the function ready, in a process of its own if that is asked for or a time limit needs it.
+
+        directory: of the job, in which its processes share their rate.
+        """
         work = self._work
         identity = Identity(self._name or "memory", work.round_of or uuid, 0)
         made: type[Caller | IsolatedCaller] = Caller
@@ -72,12 +79,25 @@ class Shards:
             from batchkit.isolation import IsolatedCaller  # noqa: PLC0415  # most runs need no other process
 
             made = IsolatedCaller
-        return made(
+        make = partial(
+            made,
             work.function,
             batched=work.batched,
             identity=identity,
             batch_format=work.batch_format,
             timeout=work.timeout,
+        )
+        if work.function is None or (work.concurrency == 1 and work.rate is None):
+            return make()
+        from batchkit.flight import Flight  # noqa: PLC0415  # most runs make one call after the other
+
+        return Flight(
+            make,
+            count=work.concurrency,
+            budget=work.budget,
+            policy=work.policy,
+            say=sayer(work.progress),
+            pace=None if work.rate is None else _pace(work.rate, directory),
         )
 
     def judge(self, *, final: bool = False) -> None:
@@ -93,7 +113,7 @@ class Shards:
         left = [shard for shard in opened.shards if not shard.ended]
         if not left:
             return True
-        with closing(self.caller(opened.manifest.job)) as caller:
+        with closing(self.caller(opened.manifest.job, job.path)) as caller:
             return all(self._work_on_shard(job, opened, rounds, shard, caller) for shard in left)
 
     def _work_on_shard(
@@ -102,7 +122,7 @@ class Shards:
         opened: OpenJob,
         rounds: Sequence[Round],
         shard: ShardState,
-        caller: Caller | IsolatedCaller,
+        caller: Caller | IsolatedCaller | Flight,
     ) -> bool:
         with ExitStack() as stack:
             stack.enter_context(job.shard_locked(shard.number))
@@ -123,7 +143,7 @@ class Shards:
         span: Span,
         base: Checkpoint | None,
         streams: Streams,
-        caller: Caller | IsolatedCaller,
+        caller: Caller | IsolatedCaller | Flight,
     ) -> bool:
         """Run the loop over one shard; return whether it is at its end."""
         work, tally, progress = self._work, self._tally, self._progress
@@ -197,3 +217,9 @@ class Shards:
             read=read,
             read_failures=read_failures,
         )
+
+
+def _pace(rate: str, directory: str | None) -> Pace:
+    from batchkit.pace import Pace, limit_of  # noqa: PLC0415  # loads pyrate-limiter
+
+    return Pace(*limit_of(rate), None if directory is None else os.path.join(directory, "rate"))

@@ -25,6 +25,7 @@ class Work(NamedTuple):
     sync_interval: seconds or `None`. batch_format: see `Caller`. timeout: seconds per call, `None`: no limit.
     isolated: whether the function is called in a process of its own. options: what `retry` is to know of the call,
     JSON values. round_of: uuid of the job whose failures these items are; `None`: they are not.
+    concurrency: calls in flight. rate: how often calls may begin, such as "10/s"; `None`: as often as they can.
     """
 
     reader: Reader
@@ -43,6 +44,8 @@ class Work(NamedTuple):
     isolated: bool = False
     options: dict[str, Any] | None = None
     round_of: str | None = None
+    concurrency: int = 1
+    rate: str | None = None
 
     def definition(self, job: JobDirectory) -> dict[str, Any]:
         """Return what may not change between the runs of the job."""

@@ -112,6 +112,8 @@ ALLOWED: dict[str, set[str]] = {
     "child": {*WORDS, "calling", "wire"},
     "isolation": {*WORDS, "calling", "child", "current", "wire"},
     "failures": {*WORDS, "budget", "calling", "isolation"},
+    "pace": {*WORDS, "budget"},
+    "slots": {*WORDS, "budget", "calling", "failures", "isolation", "pace"},
     "loading": WORDS,
     # state: words, journal, the two seams
     "locks": WORDS,
@@ -123,16 +125,17 @@ ALLOWED: dict[str, set[str]] = {
     "syncing": set(),
     "tally": {*WORDS, *BASES},
     "handling": {*WORDS, *BASES, "failure_file", "failures", "frames.arrow"},
+    "flight": {*WORDS, "budget", "calling", "failures", "isolation", "pace", "slots"},
     "processor": {
-        *WORDS, *BASES, "budget", "calling", "failure_file", "handling", "isolation", "journal", "syncing",
+        *WORDS, *BASES, "budget", "calling", "failure_file", "flight", "handling", "isolation", "journal", "syncing",
     },
     # faces: everything below, in this order
     "progress": WORDS,
     "work": {*WORDS, *BASES, "budget", "calling", "destination", "failures", "job", "limit"},
     "result": {*WORDS, "progress"},
     "shards": {
-        *WORDS, *BASES, "calling", "current", "failure_file", "failures", "handling", "isolation", "job", "journal",
-        "processor", "progress", "result", "resume", "tally", "work", "writers.stdout",
+        *WORDS, *BASES, "calling", "current", "failure_file", "failures", "flight", "handling", "isolation", "job",
+        "journal", "pace", "processor", "progress", "result", "resume", "tally", "work", "writers.stdout",
     },
     "run": {
         *WORDS, *BASES, "journal", "budget", "failure_file", "job", "resume", "rounds", "shards", "tally", "progress",
@@ -146,7 +149,7 @@ ALLOWED: dict[str, set[str]] = {
         *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "limit", "progress",
         "readers.round", "result", "resume", "rounds", "run", "work", "writers.output",
     },
-    "options": {*WORDS, "budget", "calling", "failures", "job", "limit", "loading", "retrying", "work"},
+    "options": {*WORDS, "budget", "calling", "failures", "job", "limit", "loading", "pace", "retrying", "work"},
     "sources": {
         *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",
         "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",
@@ -174,6 +177,7 @@ HOMES: dict[str, str] = {
     "polars": "frames",
     "cloudpickle": "wire",
     "tenacity": "failures",
+    "pyrate_limiter": "pace",
 }
 """Third-party package → its one home; `compression` is Python's own from 3.14 on."""
 
