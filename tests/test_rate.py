@@ -10,8 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyrate_limiter import AbstractClock
@@ -20,6 +19,9 @@ import batchkit
 from batchkit.budget import Budget
 from batchkit.errors import UsageError
 from batchkit.pace import Pace, limit_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("workdir")
 
