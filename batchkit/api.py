@@ -20,6 +20,7 @@ from batchkit.options import (
     budget_of,
     check_batch_format,
     check_choice,
+    check_flight,
     check_numbers,
     check_slice,
     function_of,
@@ -81,6 +82,8 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     workers: int = 1,
     shard: str | tuple[int, int] | None = None,
     executor: Executor | None = None,
+    concurrency: int = 1,
+    rate: str | None = None,
     max_time: Duration | None = None,
     until: str | datetime.datetime | None = None,
     max_items: int | None = None,
@@ -133,6 +136,10 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     shard: work only on this slice of the job, such as "3/8"; other hosts may work on the others at once, in a state
         directory and with an output that they share. "slurm": of the array job that this is a task of. The number of
         slices is chosen by the first run, and whichever ends last makes the output appear. `None`: on the whole job.
+    concurrency: calls in flight, for functions that wait: in threads, which share what is made of a class; async ones
+        in one event loop; with `isolate_process`, or a `timeout` for a plain function, in so many processes; of
+        batched functions, so many batches. What is further on may be called again after an error or a crash.
+    rate: calls that may begin, further attempts included: "10/s", "600/m" or "1000/h"; `None`: as many as can.
     max_time, until, max_items, max_batches: end this run cleanly; `None`: no limit. Durations are seconds, "55m" or
         a timedelta; `until` is "06:00", an ISO timestamp or a datetime.
     job: the job's name; `None`: made of source and function. state_dir: `None`: $BATCHKIT_STATE_DIR, or `.batchkit`.
@@ -152,6 +159,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     check_choice("progress", progress, MODES)
     check(function)
     batched = batched_of(function, batched=batched, batch_format=batch_format)
+    check_flight(concurrency, rate)
     check_batch_format(batch_format, batched=batched)
     check_choice("on_input_change", on_input_change, ("stop", "restart", "continue"))
     limit = Limit(max_failures)
@@ -178,6 +186,8 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         numbered=is_numbered(function),
         workers=workers,
         executor=executor,
+        concurrency=concurrency,
+        rate=rate,
     )
     work = work._replace(options={**options_of(work, limit), **work.destination.options()})
     name = work.default_name() if job is None else job
@@ -306,6 +316,8 @@ class Job:
         isolate: str | None = None,
         timeout: Duration | None = None,
         isolate_process: bool | None = None,
+        concurrency: int | None = None,
+        rate: str | None = None,
         max_failures: int | str | None = None,
         batch_seconds: Duration | None = 30.0,
         sync_interval: Duration | None = 1.0,
@@ -343,6 +355,8 @@ class Job:
             "timeout": timeout,
             "isolate_process": isolate_process,
             "max_failures": max_failures,
+            "concurrency": concurrency,
+            "rate": rate,
         }
         chosen = {**known, **{name: value for name, value in given.items() if value is not None}}
         batched = bool(manifest.definition["batched"])
@@ -352,6 +366,7 @@ class Job:
         if batched_of(function, batched=batched, batch_format=chosen["batch_format"]) != batched:
             raise UsageError(f"the job '{self.name}' runs for single items; give a command without batch=True (-x)")
         check_numbers(batch_size=(chosen["batch_size"], 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
+        check_flight(chosen["concurrency"], chosen["rate"])
         check_batch_format(chosen["batch_format"], batched=batched)
         check_choice("progress", progress, MODES)
         if retry_on is None:
@@ -372,6 +387,8 @@ class Job:
             budget=budget,
             progress=progress,
             begun=begun,
+            concurrency=chosen["concurrency"],
+            rate=chosen["rate"],
         )
         limit = Limit(chosen["max_failures"])
         with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):

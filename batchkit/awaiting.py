@@ -13,7 +13,8 @@ from typing import Any
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
 
 _GRACE = 3.0
 """Seconds that tasks have for ending when they are cancelled."""
@@ -37,7 +38,7 @@ class EventLoop:
 
         async def call(argument: Any) -> tuple[Any, BaseException | None]:
             try:
-                return await self._within_limit(function, argument), None
+                return await self.within_limit(function, argument), None
             except BaseException as error:  # noqa: BLE001  # SystemExit and the like would end the loop, not the call
                 return None, error
 
@@ -50,7 +51,20 @@ class EventLoop:
 
         return called
 
-    async def _within_limit(self, function: Callable[..., Any], argument: Any) -> Any:
+    def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Begin to run a coroutine in the loop; it takes the context of whoever hands it over."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def soon(self, do: Callable[..., object], *arguments: Any) -> None:
+        """Have the loop call a plain function; may come from any thread, and from a signal handler."""
+        self._loop.call_soon_threadsafe(do, *arguments)
+
+    async def within_limit(self, function: Callable[..., Any] | None, argument: Any) -> Any:
+        """Await a call; of an async generator, return the list of values. Raises as `calling` says."""
+        assert function is not None, "there is something to call"
+        if self._timeout is None:
+            called = function(argument)
+            return [value async for value in called] if inspect.isasyncgen(called) else await called
         expiry = asyncio.timeout(self._timeout)
         try:
             async with expiry:

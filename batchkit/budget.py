@@ -154,6 +154,16 @@ class Budget:
             self.reason = "time"
         return 0 if self.reason is not None else fits
 
+    def begin(self, now: float) -> None:
+        """Begin to count a batch's own time, where `room` was not asked for it."""
+        self._begun = now
+
+    def ahead(self, size: int, items: int, batches: int) -> int:
+        """Return how many further items may be taken, at most `size`, while so many items and batches are in hand."""
+        if self.reason is not None or self._batches <= batches:
+            return 0
+        return int(min(size, max(0, self._items - items)))
+
     def _fits(self, size: int, left: float) -> int:
         """Return how many of `size` items probably end within `left` seconds."""
         if left <= 0:
@@ -189,12 +199,21 @@ class Budget:
 
         A wait that would go beyond the deadline is not begun: then the run is to stop now.
         """
+        for nap in self.naps(seconds):
+            self._sleep(nap)
+        return self.reason is None
+
+    def nap(self, seconds: float) -> None:
+        """Sleep, so long as `naps` says."""
+        self._sleep(seconds)
+
+    def naps(self, seconds: float) -> Iterator[float]:
+        """Yield, for `wait`, how long to sleep before asking again, until the wait is over."""
         until = self._clock() + seconds
         if not self.allows(seconds) and self.reason is None:
             self.reason = "wait"
         while self.reason is None and (left := until - self._clock()) > 0:
-            self._sleep(min(left, _WAIT_STEP))
-        return self.reason is None
+            yield min(left, _WAIT_STEP)
 
     def stop(self, reason: str) -> None:
         """Ask the run to stop at the end of the item (a batched function: of the batch) in hand."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import copy
 import functools
 import inspect
 import os
@@ -45,7 +46,7 @@ class Caller:
 
     function: called with an item, or with the list of items if `batched`; `None` passes items through. A class whose
     instances can be called is made once and closed at the end (`close()` or context manager). An async function is
-    awaited, one call at a time, in an event loop of its own.
+    awaited, one call at a time, in an event loop of its own: `loop`, and `awaited` is what it calls; else both `None`.
     """
 
     def __init__(
@@ -80,13 +81,29 @@ class Caller:
         self._outer = _caller.set(self)
         called = _called(self._function)
         self._generates = not batched and (inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called))
-        self._loop: EventLoop | None = None
+        self.loop: EventLoop | None = None
+        self.awaited: Callable[..., Any] | None = None
         if is_async(self._function):
             from batchkit.awaiting import EventLoop  # noqa: PLC0415  # loads asyncio
 
             assert self._function is not None, "None is no async function"
-            self._loop = EventLoop(timeout)
-            self._function = self._loop.calling(self._function)
+            self.loop, self.awaited = EventLoop(timeout), self._function
+            self._function = self.loop.calling(self._function)
+
+    def sibling(self) -> Caller:
+        """Return another that calls the same function, made in the thread (or task) that calls through it.
+
+        `current_batch()` is its own there. It is not to be closed.
+        """
+        other = copy.copy(self)
+        other._begin()  # noqa: SLF001  # of this class
+        return other
+
+    def _begin(self) -> None:
+        self.batch = None
+        self._work = self._results = _NOTHING
+        self._call = self._call_batch if self.batched else self._call_each
+        _caller.set(self)
 
     def _make(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if not _makes_callables(function):
@@ -118,6 +135,42 @@ class Caller:
             self._work = work = list(items)
             self._left = iter(work)
         return self._guarded()
+
+    def one(self, batch: Batch, seq: int, index: int, item: Any) -> Outcome:
+        """Call a function that is not batched with `item`, which is that of a batch at `index`."""
+        self.batch, self._seq, self._first = batch, seq, index
+        self._work = work = [item]
+        self._left = iter(work)
+        return self._guarded()
+
+    async def aone(self, batch: Batch, seq: int, index: int, item: Any) -> Outcome:
+        """Do the same in the loop of an async function."""
+        assert self.loop is not None, "the function is async"
+        self.batch, self._seq, self._first, self._results = batch, seq, index, _NOTHING
+        try:
+            value = await self.loop.within_limit(self.awaited, item)
+        except _STOPS:
+            raise
+        except BaseException as raised:  # noqa: BLE001  # as in `_call_each`
+            return Outcome([], 0, raised, [] if self._generates else None)
+        finally:
+            self.batch = None
+        return Outcome(value, 1, sizes=[len(value)]) if self._generates else Outcome([value], 1)
+
+    async def awhole(self, batch: Batch, seq: int, first: int, stop: int) -> Outcome:
+        """Await a batched function on items of a batch, in the loop of it."""
+        assert self.loop is not None, "the function is async"
+        self.batch, self._seq, self._first = batch, seq, first
+        self._work = items = batch.items[first:stop]
+        try:
+            results = listed(await self.loop.within_limit(self.awaited, self._argument(items)))
+        except _STOPS:
+            raise
+        except BaseException as raised:  # noqa: BLE001  # as in `_call_batch`
+            return Outcome([], 0, raised, one_each=False)
+        finally:
+            self.batch, self._work = None, _NOTHING
+        return Outcome(results, len(items), one_each=len(results) == len(items))
 
     def go_on(self) -> Outcome:
         """Go on behind the item that failed; the outcome counts the items from there.
@@ -187,7 +240,7 @@ class Caller:
         argument = self._argument(items)
         try:
             results = self._function(argument)  # type: ignore[misc]
-            results = _listed(results)
+            results = listed(results)
         except _STOPS:
             raise
         except BaseException as raised:  # noqa: BLE001  # as above
@@ -227,8 +280,8 @@ class Caller:
                 f"closing the function failed: {type(error).__name__}: {error}; run it again"
             ) from error
         finally:
-            if self._loop is not None:
-                self._loop.close()
+            if self.loop is not None:
+                self.loop.close()
 
 
 _forks = 0
@@ -256,7 +309,7 @@ def _leave_child(error: BaseException | None) -> NoReturn:
     os._exit(code)
 
 
-def _listed(results: Any) -> Any:
+def listed(results: Any) -> Any:
     """Return what a batched function returned as a list, or as a polars.DataFrame if it is a table."""
     if results is None:
         return []

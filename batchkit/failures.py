@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from batchkit.errors import RetryLater, SkipItem, UnreadableItem, WorkerDied
 from batchkit.model import Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Mapping
 
     from batchkit.budget import Budget
-    from batchkit.calling import Caller
-    from batchkit.isolation import IsolatedCaller
     from batchkit.model import Batch
 
 _SHOWN = 80
@@ -82,17 +80,31 @@ class Skipped(NamedTuple):
     length: int
 
 
+class Calls(Protocol):
+    """What calls the function: `calling.Caller`, where the contract is, and what stands in for it."""
+
+    batched: bool
+
+    def __call__(self, batch: Batch, seq: int, first: int = 0, stop: int | None = None) -> Outcome:
+        """Call the function on items of a batch until one fails."""
+
+    def go_on(self) -> Outcome:
+        """Go on behind the item that failed."""
+
+    def again(self) -> Outcome:
+        """Call the function once more on what failed."""
+
+
 class Attempts:
     """Works through batches in which something fails."""
 
-    def __init__(
-        self, caller: Caller | IsolatedCaller, policy: Policy, budget: Budget, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, caller: Calls, policy: Policy, budget: Budget, say: Callable[[str], None]) -> None:
         """Call through `caller`; `say` tells people of long waits."""
         self._caller = caller
         self._policy = policy
         self._budget = budget
-        self._say = say
+        self._retries = Retries(policy, budget, say)
+        self._paced: Callable[[], bool] = getattr(caller, "paced", lambda: True)
 
     def pieces(self, batch: Batch, seq: int, outcome: Outcome | None) -> Generator[Done | Failed | Skipped]:
         """Yield what becomes of the items of a batch, in order, as far as they are worked through.
@@ -114,8 +126,11 @@ class Attempts:
             first = unreadable + 1
 
     def go_on(self) -> bool:
-        """Tell whether further calls may be made: there is no request to stop, and it is before the deadline."""
-        return self._budget.go_on()
+        """Tell whether further calls may be made: there is no request to stop, and it is before the deadline.
+
+        Where there is a rate, it has waited until the next one may begin.
+        """
+        return self._budget.go_on() and self._paced()
 
     def stretch(self, batch: Batch, seq: int, first: int, stop: int) -> Generator[Done | Failed | Skipped, None, int]:
         """Yield the same for the items `[first, stop)`, all of which can be read."""
@@ -137,7 +152,7 @@ class Attempts:
             first += outcome.done
             if outcome.error is None:
                 return first
-            again = self._tried_again(batch, first, outcome.error)
+            again = self._tried_again(batch, first, outcome)
             if again is None:
                 return first
             last, attempts = again
@@ -152,7 +167,7 @@ class Attempts:
         if outcome.error is None:
             yield Done(first, outcome)
             return stop
-        again = self._tried_again(batch, first, outcome.error)
+        again = self._tried_again(batch, first, outcome)
         if again is None:
             return first
         last, attempts = again
@@ -170,7 +185,7 @@ class Attempts:
         middle = (first + stop) // 2
         blamed = False
         for start, end, suspect in ((first, middle, False), (middle, stop, True)):
-            if not self._budget.go_on():
+            if not self.go_on():
                 return start
             if suspect and not blamed and end - start > 1:
                 reached = yield from self.narrowed(batch, seq, start, end)
@@ -185,54 +200,106 @@ class Attempts:
                 return reached
         return stop
 
-    def _tried_again(self, batch: Batch, first: int, error: BaseException) -> tuple[Outcome, int] | None:
-        """Call once more what failed with `error`, from the item at `first` on, as often as the policy says.
+    def _tried_again(self, batch: Batch, first: int, failed: Outcome) -> tuple[Outcome, int] | None:
+        """Call once more what failed, from the item at `first` on, unless that was done already; see `Retries`."""
+        assert failed.error is not None, "asked only then"
+        if failed.tries is None:
+            return self._retries.run(batch.items[first], failed.error, self._caller.again, foremost=lambda: first == 0)
+        return Outcome([], 0, failed.error), failed.tries.get(failed.done, 1)
 
-        Return the last outcome and the number of attempts; `None`: it is to be left to the next run. What fails after
-        a request to stop is part of the stop: Ctrl-C also reached what the function had started.
+
+class Retries:
+    """Makes further attempts at a call that failed, as often as the policy says, and waits in between.
+
+    What fails after a request to stop is part of the stop: Ctrl-C also reached what the function had started.
+    """
+
+    def __init__(self, policy: Policy, budget: Budget, say: Callable[[str], None]) -> None:
+        """`say` tells people of long waits. May be used by several threads at once."""
+        self._policy = policy
+        self._budget = budget
+        self._say = say
+
+    def run(
+        self, item: Any, error: BaseException, again: Callable[[], Outcome], *, foremost: Callable[[], bool]
+    ) -> tuple[Outcome, int] | None:
+        """Call `again`; return the last outcome and the number of attempts; `None`: it is to be left to the next run.
+
+        again: may raise `Stopped`. error: what the first attempt raised. foremost: tells whether nothing that is to be
+        committed comes before it.
         """
-        outcome, attempts = Outcome([], 0, error), 1
-        if self._budget.asked:
-            return None
-        if not self._worth_another(outcome, attempts):
-            return outcome, attempts
-        from tenacity import Retrying, wait_exponential, wait_random  # noqa: PLC0415  # 50 ms, and few runs need it
+        series = _Series(error)
+        if self._worth_another(series):
+            from tenacity import Retrying  # noqa: PLC0415  # 50 ms, and few runs need it
+
+            def call() -> None:
+                if not series.is_known():
+                    series.add(again())
+
+            def sleep(seconds: float) -> None:
+                self._before(seconds, foremost())
+                if not self._budget.wait(seconds):
+                    raise Stopped
+
+            try:
+                Retrying(sleep=sleep, **self._rules(item, series))(call)
+            except Stopped:
+                return None
+            except _GivenUp:
+                pass
+        return self._ended(series)
+
+    async def arun(
+        self, item: Any, error: BaseException, again: Callable[[], Awaitable[Outcome]], *, foremost: Callable[[], bool]
+    ) -> tuple[Outcome, int] | None:
+        """Do the same in an event loop."""
+        series = _Series(error)
+        if self._worth_another(series):
+            import asyncio  # noqa: PLC0415  # who has a loop has loaded it
+
+            from tenacity import AsyncRetrying  # noqa: PLC0415  # as above
+
+            async def call() -> None:
+                if not series.is_known():
+                    series.add(await again())
+
+            async def sleep(seconds: float) -> None:
+                self._before(seconds, foremost())
+                for nap in self._budget.naps(seconds):
+                    await asyncio.sleep(nap)
+                if self._budget.reason is not None:
+                    raise Stopped
+
+            try:
+                await AsyncRetrying(sleep=sleep, **self._rules(item, series))(call)
+            except Stopped:
+                return None
+            except _GivenUp:
+                pass
+        return self._ended(series)
+
+    def _rules(self, item: Any, series: _Series) -> Mapping[str, Any]:
+        from tenacity import wait_exponential, wait_random  # noqa: PLC0415  # as above
 
         policy = self._policy
         backoff = wait_exponential(policy.retry_wait, policy.retry_max_wait) + wait_random(0, policy.retry_wait)
+        return {
+            "retry": lambda _: self._worth_another(series),
+            "stop": lambda _: False,  # the line above says when: it depends on the error
+            "wait": lambda state: self._pause(item, series, lambda: backoff(state)),
+        }
 
-        def call() -> Outcome:
-            nonlocal outcome, attempts
-            if called:
-                outcome, attempts = self._caller.again(), attempts + 1
-            called.append(True)
-            return outcome
-
-        called: list[bool] = []
-        retrying = Retrying(
-            retry=lambda _: self._worth_another(outcome, attempts),
-            stop=lambda _: False,  # the line above says when: it depends on the error
-            wait=lambda state: self._pause(batch.items[first], outcome.error, attempts, lambda: backoff(state)),
-            sleep=lambda seconds: self._sleep(seconds, first=first == 0),
-        )
-        try:
-            retrying(call)
-        except _Stopped:
-            return None
-        except _GivenUp:
-            pass
-        return None if outcome.error is not None and self._budget.asked else (outcome, attempts)
-
-    def _worth_another(self, outcome: Outcome, attempts: int) -> bool:
-        error = outcome.error
+    def _worth_another(self, series: _Series) -> bool:
+        error, attempts = series.outcome.error, series.attempts
         if error is None or isinstance(error, SkipItem) or self._budget.asked:
             return False
         if isinstance(error, WorkerDied) and attempts == 1:
             return True  # whoever killed it may have meant another: only a second death is the item's
         return attempts <= self._policy.retries and isinstance(error, (RetryLater, *self._policy.retry_on))
 
-    def _pause(self, item: Any, error: BaseException | None, attempts: int, backoff: Callable[[], float]) -> float:
+    def _pause(self, item: Any, series: _Series, backoff: Callable[[], float]) -> float:
         """Return for how many seconds to wait before the next attempt; a long wait is told."""
+        error, attempts = series.outcome.error, series.attempts
         if isinstance(error, WorkerDied) and attempts == 1:
             return 0.0
         seconds = min(backoff(), self._policy.retry_max_wait)
@@ -243,23 +310,44 @@ class Attempts:
             self._say(f"attempt {attempts} failed, the next one is in {seconds:.0f} s: {what}")
         return seconds
 
-    def _sleep(self, seconds: float, *, first: bool) -> None:
-        """Wait; first: whether the item begins its batch.
+    def _before(self, seconds: float, foremost: bool) -> None:  # noqa: FBT001  # of this class
+        """Give up where the run would end by waiting, and has not come any further than where it began.
 
         A wait beyond the time limit is left to the next run. But where that begins with the item and the same happens,
         no run would ever come any further: then the last attempt counts.
         """
-        if first and not self._budget.progressed and not self._budget.allows(seconds):
+        if foremost and not self._budget.progressed and not self._budget.allows(seconds):
             raise _GivenUp
-        if not self._budget.wait(seconds):
-            raise _Stopped
+
+    def _ended(self, series: _Series) -> tuple[Outcome, int] | None:
+        if series.outcome.error is not None and self._budget.asked:
+            return None
+        return series.outcome, series.attempts
+
+
+class _Series:
+    """The attempts at one call so far; outcome: of the last."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.outcome = Outcome([], 0, error)
+        self.attempts = 1
+        self._told = False
+
+    def is_known(self) -> bool:
+        """Tell the first time that the first attempt was made already."""
+        told, self._told = self._told, True
+        return not told
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in a further attempt."""
+        self.outcome, self.attempts = outcome, self.attempts + 1
 
 
 class _GivenUp(Exception):
     """There will be no further attempt."""
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """The run is to stop instead of waiting."""
 
 

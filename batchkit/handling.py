@@ -124,7 +124,8 @@ class Handler:
         refused: tuple[int, ResultError] | None = None
         while at < outcome.done:
             if refused is not None and refused[0] == at:
-                yield Failed(first + at, 1, refused[1], done.attempts)
+                attempts = done.attempts if outcome.tries is None else outcome.tries.get(at, 1)
+                yield Failed(first + at, 1, refused[1], attempts)
                 at, refused = at + 1, None
                 continue
             stop = min(at + length, outcome.done)

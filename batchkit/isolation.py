@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from batchkit import wire
 from batchkit.calling import check, is_async
 from batchkit.child import Child, Cut, Late, pickled
-from batchkit.errors import WorkerDied
+from batchkit.errors import BatchkitError, WorkerDied
 from batchkit.model import Outcome
 
 TYPE_CHECKING = False
@@ -106,6 +106,13 @@ class IsolatedCaller:
         self._items = items if self.batched and hasattr(items, "frame") else list(items)
         return self._run(0)
 
+    def one(self, batch: Batch, seq: int, index: int, item: Any) -> Outcome:
+        """Call a function that is not batched with `item`, which is that of a batch at `index`; raises as above."""
+        self._forget()
+        self._base = None  # the child has other items
+        self.batch, self._seq, self._first, self._items = batch, seq, index, [item]
+        return self._run(0)
+
     def go_on(self) -> Outcome:
         """Go on behind the item that failed, in a new child if need be; the outcome counts the items from there.
 
@@ -143,6 +150,12 @@ class IsolatedCaller:
         finally:
             if self._function:
                 self._cut.close()
+
+    def abandon(self) -> None:
+        """Kill the child, whoever is calling through it, and let go of everything."""
+        self._kill()
+        with contextlib.suppress(BatchkitError):
+            self.close()
 
     def _run(self, first: int, *, single: bool = False) -> Outcome:
         """Have the items from `first` on called, or only that one; whatever this raises, no child is left behind."""

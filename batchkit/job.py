@@ -176,7 +176,7 @@ class JobDirectory:
         entry = self._load("job.json", FORMAT)
         if entry is None:
             return None
-        return Manifest(**entry, plan=self.load_plan(entry["job"], entry["slices"]) if entry["ready"] else [])
+        return Manifest(**entry, plan=self.load_plan(entry["job"], entry.get("slices", 1)) if entry["ready"] else [])
 
     def load_plan(self, job: str, slices: int) -> list[Shard]:
         """Return the shards of the job with this uuid, in input order. Raises `DamageError`."""

@@ -83,6 +83,8 @@ class Outcome(NamedTuple):
     error: what the item after them raised; `None` if nothing was.
     sizes: results per item where that is not one each (generator functions); else `None`.
     one_each: whether `results[i]` belongs to item `i`.
+    tries: item → attempts already made where that is not one, if there are to be no more; `None`: one each, and what
+        failed may be tried again.
     """
 
     results: Any
@@ -90,6 +92,7 @@ class Outcome(NamedTuple):
     error: BaseException | None = None
     sizes: Sequence[int] | None = None
     one_each: bool = True
+    tries: Mapping[int, int] | None = None
 
     def item_of(self, result: int) -> int | None:
         """Return the index of the item that gave `results[result]`; `None` if that cannot be known."""

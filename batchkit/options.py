@@ -78,6 +78,15 @@ def timeout_of(timeout: Duration | None, function: Callable[..., Any] | None) ->
     return None if function is None else seconds
 
 
+def check_flight(concurrency: int, rate: str | None) -> None:
+    """Raise `UsageError` for calls in flight that cannot be had."""
+    check_numbers(concurrency=(concurrency, 1))
+    if rate is not None:
+        from batchkit.pace import limit_of  # noqa: PLC0415  # loads pyrate-limiter, or says that it is missing
+
+        limit_of(rate)
+
+
 def slice_of(shard: str | tuple[int, int] | None) -> Slice | None:
     """Return the slice that a run is for: "3/8", (3, 8), or "slurm" in a task of an array job. Raises `UsageError`."""
     if shard is None:
@@ -140,6 +149,8 @@ DEFAULTS: dict[str, Any] = {
     "timeout": None,
     "isolate_process": False,
     "max_failures": None,
+    "concurrency": 1,
+    "rate": None,
 }
 """What `retry` assumes of a job whose last run left no word of it."""
 
@@ -162,6 +173,8 @@ def options_of(work: Work | Again, limit: Limit) -> dict[str, Any]:
         "timeout": work.timeout,
         "isolate_process": work.isolated,
         "max_failures": limit.most,
+        "concurrency": work.concurrency,
+        "rate": work.rate,
     }
 
 

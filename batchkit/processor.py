@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from batchkit.budget import Budget
     from batchkit.calling import Caller
     from batchkit.failure_file import FailureFile, FailuresInMemory
+    from batchkit.flight import Flight, Window
     from batchkit.handling import Handler
     from batchkit.isolation import IsolatedCaller
     from batchkit.journal import Journal, NoJournal
@@ -31,11 +32,29 @@ class Feed:
     """The batches of a span from the cursor on; what was taken and not done is given back."""
 
     def __init__(self, reader: Reader, span: Span, batch_size: int, budget: Budget, number: int | None) -> None:
-        """Read nothing yet. number: of the span's first item in the whole input, from 1; `None`: nobody has counted."""
+        """Read nothing yet. number: of the span's first item in the whole input, from 1; `None`: nobody has counted.
+
+        far: whether reading may wait for others to write. ended: whether everything there is was given.
+        """
+        self.ended = False
+        self.far = span.stop is None
         self._number = number
         self._batches: Iterator[Batch] = reader.read(span, batch_size)
         self._rests: list[Batch] = []
         self._budget = budget
+        self._drained = False
+
+    def drain(self) -> None:
+        """Give no more; from any thread."""
+        self._drained = True
+
+    def next(self, size: int, begun: float) -> Batch | None:
+        """Return the next batch, of at most `size` items; `None`: there is none, or the budget has a reason to stop.
+
+        begun: when the work on it begins, a reading of `time.monotonic`.
+        """
+        room = 0 if self._drained else self._budget.room(size, begun)
+        return self.take(room) if room else None
 
     def take(self, room: int) -> Batch | None:
         """Return the next batch, of at most `room` items.
@@ -52,6 +71,7 @@ class Feed:
                 return None
             finally:
                 self._budget.waiting = False
+            self.ended = batch is None
         if batch is not None and len(batch.items) > room:
             batch, rest = batch.split(room)
             self._rests.append(rest)
@@ -88,7 +108,7 @@ class Processor:
         base: Checkpoint,
         batch_size: int,
         first: int | None,
-        caller: Caller | IsolatedCaller,
+        caller: Caller | IsolatedCaller | Flight,
         writer: Writer,
         kept: FailureFile | FailuresInMemory,
         handler: Handler,
@@ -140,40 +160,42 @@ class Processor:
         finally:
             self._feed.close()
 
-    def _feeding(self) -> Feed:
+    def _feeding(self) -> Feed | Window:
         """Return what feeds the loop behind the newest commit."""
         number = None if self._first is None else self._first + self.last.handled + 1
-        return Feed(self._reader, Span(self.last.stop, self._stop), self._batch_size, self._budget, number)
+        feed = Feed(self._reader, Span(self.last.stop, self._stop), self._batch_size, self._budget, number)
+        # Calls in flight begin before their batch is due: where there are any, they stand between the reader and us.
+        return self._caller.window(feed, self.last.seq + 1) if hasattr(self._caller, "window") else feed
 
     def ask_to_share(self) -> None:
-        """Ask for the rest of the shard to be given away, at the end of the item in hand; from any thread."""
+        """Ask for the rest of the shard to be given away, when what has begun is done; from any thread."""
         if not self._share_due:
             self._share_due = True
+            self._feed.drain()
             self._caller.cut()
 
     def _give_away(self) -> None:
         """Give away what can be given of the rest, and go on with what is left."""
-        self._share_due = False
         assert self._share is not None, "nobody else asks"
         stop = self._share(self.last)
-        if stop is not None:
-            self._stop = stop
-            self._feed.close()
-            self._feed = self._feeding()
+        self._stop = self._stop if stop is None else stop
+        self._feed.close()
+        self._feed = self._feeding()
+        self._share_due = False
 
     def _loop(self) -> None:
         budget = self._budget
         budget.attach(self._caller.cut)
         begun = time.monotonic()
         while not self.last.end and not self._at_stop():
-            if self._share_due:
-                self._give_away()
-            room = budget.room(self._batch_size, begun)
             try:
-                batch = self._feed.take(room) if room else None
+                batch = self._feed.next(self._batch_size, begun)
             except Exception:  # the source cannot be read further: what is committed stays
                 self.sync()
                 raise
+            if batch is None and self._share_due:
+                self._give_away()
+                continue
             if batch is None:
                 break
             items = self._handle(batch, begun)
@@ -182,8 +204,9 @@ class Processor:
             if budget.limited:
                 budget.spend(items, now - begun)
             begun = now
-        if not self.last.end and (budget.reason is None or self._at_stop()):
+        if not self.last.end and (self._feed.ended or self._at_stop()):
             self._end()
+        assert self.last.end or budget.reason is not None, "whatever ends the loop early has a reason"
         self.sync()
 
     def _at_stop(self) -> bool:

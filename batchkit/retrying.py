@@ -54,6 +54,8 @@ class Again(NamedTuple):
     budget: Budget
     progress: str
     begun: float
+    concurrency: int = 1
+    rate: str | None = None
 
 
 def retry(job: JobDirectory, again: Again, limit: Limit, options: dict[str, Any]) -> Retried:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import NamedTuple
 
 from batchkit.calling import Caller, command_of, is_async
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
     from batchkit.account import Account
     from batchkit.failure_file import FailureFile, FailuresInMemory
+    from batchkit.flight import Flight
     from batchkit.isolation import IsolatedCaller
     from batchkit.journal import Journal, NoJournal
+    from batchkit.pace import Pace
     from batchkit.plan import Place
     from batchkit.sharing import Sharing
     from batchkit.work import Work
@@ -50,8 +53,11 @@ class Shards:
         self._run = run
         self._account = account
 
-    def caller(self, uuid: str, *, isolated: bool = False) -> Caller | IsolatedCaller:
-        """Make the function ready, in a process of its own if that is asked for or a time limit needs it."""
+    def caller(self, uuid: str, pace: str | None = None, *, isolated: bool = False) -> Caller | IsolatedCaller | Flight:
+        """Make the function ready, in a process of its own if that is asked for or a time limit needs it.
+
+        pace: the file in which all workers of the run share their rate; `None`: there are no others.
+        """
         work = self._work
         identity = Identity(self._name or "memory", work.round_of or uuid, 0)
         made: type[Caller | IsolatedCaller] = Caller
@@ -61,12 +67,25 @@ class Shards:
             from batchkit.isolation import IsolatedCaller  # noqa: PLC0415  # most runs need no other process
 
             made = IsolatedCaller
-        return made(
+        make = partial(
+            made,
             work.function,
             batched=work.batched,
             identity=identity,
             batch_format=work.batch_format,
             timeout=work.timeout,
+        )
+        if work.function is None or (work.concurrency == 1 and work.rate is None):
+            return make()
+        from batchkit.flight import Flight  # noqa: PLC0415  # most runs make one call after the other
+
+        return Flight(
+            make,
+            count=work.concurrency,
+            budget=work.budget,
+            policy=work.policy,
+            say=sayer(work.progress),
+            pace=None if work.rate is None else _pace(work.rate, pace),
         )
 
     def work_in_order(self, place: Place, order: Sequence[int], states: Sequence[ShardState]) -> bool:
@@ -78,7 +97,7 @@ class Shards:
         if not left:
             return True
         before: Checkpoint | None = None
-        with closing(self.caller(place.uuid)) as caller:
+        with closing(self.caller(place.uuid, place.job.own("rate"))) as caller:
             for state in states:
                 if not state.ended:
                     with place.job.shard_locked(state.number):
@@ -95,7 +114,7 @@ class Shards:
         place: Place,
         state: ShardState,
         order: Sequence[int],
-        caller: Caller | IsolatedCaller,
+        caller: Caller | IsolatedCaller | Flight,
         proof: int = 0,
         sharing: Sharing | None = None,
     ) -> Checkpoint:
@@ -122,7 +141,7 @@ class Shards:
         shard: Shard,
         base: Checkpoint | None,
         streams: Streams,
-        caller: Caller | IsolatedCaller,
+        caller: Caller | IsolatedCaller | Flight,
         proof: int = 0,
         sharing: Sharing | None = None,
     ) -> Checkpoint:
@@ -169,6 +188,12 @@ class Shards:
         if account is not None:
             account.tally.put(number, processor.last)
         return processor.last
+
+
+def _pace(rate: str, path: str | None) -> Pace:
+    from batchkit.pace import Pace, limit_of  # noqa: PLC0415  # loads pyrate-limiter
+
+    return Pace(*limit_of(rate), path)
 
 
 def _never(_point: Checkpoint) -> float:

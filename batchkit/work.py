@@ -26,7 +26,8 @@ class Work(NamedTuple):
     whether the function is called in a process of its own. options: what `retry` is to know of the call, JSON values.
     round_of: uuid of the job whose failures these items are; `None`: they are not. numbered: whether the function asks
     for the number of its item. workers: how many processes work at once. executor: what runs them, with the face of
-    `concurrent.futures.Executor`; `None`: our own.
+    `concurrent.futures.Executor`; `None`: our own. concurrency: calls in flight in each of them. rate: how often calls
+    may begin, such as "10/s"; `None`: as often as they can.
     """
 
     reader: Reader
@@ -48,6 +49,8 @@ class Work(NamedTuple):
     numbered: bool = False
     workers: int = 1
     executor: Any = None
+    concurrency: int = 1
+    rate: str | None = None
 
     def definition(self, job: JobDirectory) -> dict[str, Any]:
         """Return what may not change between the runs of the job."""

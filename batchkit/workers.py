@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from batchkit.budget import Terms
     from batchkit.calling import Caller
+    from batchkit.flight import Flight
     from batchkit.isolation import IsolatedCaller
     from batchkit.job import Slice
     from batchkit.model import Checkpoint, Shard
@@ -90,7 +91,7 @@ class _Worker:
         self._asked: tuple[int, Any] | None = None
         self._refused: set[tuple[int, Any]] = set()
         self._made = ExitStack()
-        self._caller: Caller | IsolatedCaller | None = None
+        self._caller: Caller | IsolatedCaller | Flight | None = None
         if hasattr(work.reader, "keep_in"):
             work.reader.keep_in(job.path)
 
@@ -149,12 +150,13 @@ class _Worker:
     def _done(self, state: ShardState, order: Sequence[int]) -> Checkpoint:
         sharing = Sharing(self._place, self._work.reader, state.shard, numbered=self._work.numbered)
         seq = 0 if state.base is None else state.base.seq
+        pace = self._place.job.own("rate")
         if self._place.job.deadly(state.number) == seq:
             # Its batch has killed workers: from here on, only what it is called in dies.
-            with closing(self._shards.caller(self._place.uuid, isolated=True)) as careful:
+            with closing(self._shards.caller(self._place.uuid, pace, isolated=True)) as careful:
                 return self._shards.work_on(self._place, state, order, careful, sharing=sharing)
         if self._caller is None:
-            self._caller = self._made.enter_context(closing(self._shards.caller(self._place.uuid)))
+            self._caller = self._made.enter_context(closing(self._shards.caller(self._place.uuid, pace)))
         return self._shards.work_on(self._place, state, order, self._caller, sharing=sharing)
 
     def _settle(self, number: int, point: Checkpoint | None) -> None:

@@ -28,13 +28,14 @@ from batchkit.errors import BatchkitError, UsageError, WorkerDied
 from batchkit.frames.rows import whole
 from batchkit.isolation import IsolatedCaller
 from batchkit.loading import load
+from batchkit.model import Outcome
 from batchkit.readers.base import IndexBatch
 from batchkit.readers.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from batchkit.model import Batch, Outcome
+    from batchkit.model import Batch
 
 HERE = Identity("job", "uuid", 7)
 LONG = 60.0
@@ -129,7 +130,7 @@ class TestPlainCalls:
     def test_without_a_function_there_is_no_child(self) -> None:
         """Items are their own results."""
         with isolated(None) as caller:
-            assert caller(numbers(3), 1) == ([0, 1, 2], 3, None, None, True)
+            assert caller(numbers(3), 1) == Outcome([0, 1, 2], 3, None)
             caller.cut()
             with pytest.raises(ChildProcessError):
                 os.waitpid(-1, os.WNOHANG)
@@ -168,9 +169,9 @@ class TestPlainCalls:
             outcome = caller(numbers(5), 1)
             assert (outcome.results, outcome.done, outcome.sizes) == ([1, 2, 2], 3, [0, 1, 2])
             assert isinstance(outcome.error, WorkerDied)
-            assert caller.again() == ([3, 3, 3], 1, None, [3], True)
-            assert caller.go_on() == ([4, 4, 4, 4], 1, None, [4], True)
-            assert caller(numbers(5), 1, 2, 2) == ([], 0, None, [], True)
+            assert caller.again() == Outcome([3, 3, 3], 1, None, [3])
+            assert caller.go_on() == Outcome([4, 4, 4, 4], 1, None, [4])
+            assert caller(numbers(5), 1, 2, 2) == Outcome([], 0, None, [])
 
     def test_async_functions_are_awaited(self) -> None:
         """Coroutine functions and async generators, in a loop that lives on between calls."""
@@ -188,7 +189,7 @@ class TestPlainCalls:
             assert [item for item, _ in results] == [0, 1, 0, 1]
             assert len({each for _, each in results}) == 1
         with isolated(stream) as caller:
-            assert caller(numbers(2), 1) == ([0, 0, 1, -1], 2, None, [2, 2], True)
+            assert caller(numbers(2), 1) == Outcome([0, 0, 1, -1], 2, None, [2, 2])
 
     def test_a_class_is_made_once_per_child_and_closed(self) -> None:
         """Made in the child, once again in its replacement, closed at the end."""
@@ -319,7 +320,7 @@ class TestDeaths:
             assert (outcome.results, outcome.done) == ([2 * item for item in range(place)], place)
             assert isinstance(outcome.error, WorkerDied)
             if retried:
-                assert caller.again() == ([2 * place], 1, None, None, True)
+                assert caller.again() == Outcome([2 * place], 1, None)
             outcome = caller.go_on()
             assert outcome.results == [2 * item for item in range(place + 1, 5)]
             assert (outcome.done, outcome.error) == (4 - place, None)
@@ -356,8 +357,8 @@ class TestDeaths:
             outcome = caller(numbers(3), 1)
             assert (outcome.results, outcome.done, outcome.one_each) == ([], 0, False)
             assert isinstance(outcome.error, WorkerDied)
-            assert caller.again() == ([0, 2, 4], 3, None, None, True)
-            assert caller.go_on() == ([], 0, None, None, True)
+            assert caller.again() == Outcome([0, 2, 4], 3, None)
+            assert caller.go_on() == Outcome([], 0, None)
 
     def test_a_death_between_calls_is_nobodys_fault(self) -> None:
         """A child that is gone when the next batch comes is replaced."""
@@ -980,7 +981,7 @@ class TestCutting:
             thread.start()
             outcome = caller(numbers(6), 1)
             thread.join()
-            assert outcome == ([0, 1, 2], 3, None, None, True)
+            assert outcome == Outcome([0, 1, 2], 3, None)
             assert caller(numbers(6), 2, 3, 6).results == [3, 4, 5]
 
     def test_a_late_cut_hurts_nothing(self) -> None:

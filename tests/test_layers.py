@@ -126,6 +126,8 @@ ALLOWED: dict[str, set[str]] = {
     "programs": {*WORDS, "lifeline"},
     "commands": {*WORDS, "budget", "calling", "programs"},
     "failures": {*WORDS, "budget", "calling", "isolation"},
+    "pace": {*WORDS, "budget"},
+    "slots": {*WORDS, "budget", "calling", "failures", "isolation", "pace"},
     "loading": WORDS,
     # state: words, journal, the two seams
     "locks": WORDS,
@@ -139,8 +141,9 @@ ALLOWED: dict[str, set[str]] = {
     "syncing": set(),
     "tally": {*WORDS, *BASES},
     "handling": {*WORDS, *BASES, "failure_file", "failures", "frames.arrow"},
+    "flight": {*WORDS, "budget", "calling", "failures", "isolation", "pace", "slots"},
     "processor": {
-        *WORDS, *BASES, "budget", "calling", "failure_file", "handling", "isolation", "journal", "syncing",
+        *WORDS, *BASES, "budget", "calling", "failure_file", "flight", "handling", "isolation", "journal", "syncing",
     },
     # faces: everything below, in this order
     "progress": WORDS,
@@ -149,12 +152,12 @@ ALLOWED: dict[str, set[str]] = {
     "account": {*WORDS, *BASES, "progress", "result", "tally", "work"},
     "sharing": {*WORDS, *BASES, "plan"},
     "shards": {
-        *WORDS, *BASES, "account", "calling", "current", "failure_file", "failures", "handling", "isolation", "job",
-        "journal", "plan", "processor", "progress", "resume", "sharing", "work", "writers.stdout",
+        *WORDS, *BASES, "account", "calling", "current", "failure_file", "failures", "flight", "handling", "isolation",
+        "job", "journal", "pace", "plan", "processor", "progress", "resume", "sharing", "work", "writers.stdout",
     },
     "workers": {
-        *WORDS, *BASES, "budget", "calling", "isolation", "job", "journal", "plan", "progress", "quota", "resume",
-        "shards", "sharing", "work",
+        *WORDS, *BASES, "budget", "calling", "flight", "isolation", "job", "journal", "plan", "progress", "quota",
+        "resume", "shards", "sharing", "work",
     },
     "pool": {
         *WORDS, "account", "budget", "journal", "plan", "processes", "progress", "quota", "resume", "work", "workers",
@@ -172,7 +175,9 @@ ALLOWED: dict[str, set[str]] = {
         *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "limit", "progress",
         "readers.round", "result", "resume", "rounds", "run", "work", "writers.output",
     },
-    "options": {*WORDS, "budget", "calling", "commands", "failures", "job", "limit", "loading", "retrying", "work"},
+    "options": {
+        *WORDS, "budget", "calling", "commands", "failures", "job", "limit", "loading", "pace", "retrying", "work",
+    },
     "sources": {
         *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",
         "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",
@@ -201,6 +206,7 @@ HOMES: dict[str, str] = {
     "polars": "frames",
     "cloudpickle": "wire",
     "tenacity": "failures",
+    "pyrate_limiter": "pace",
 }
 """Third-party package → its one home; `compression` is Python's own from 3.14 on."""
 

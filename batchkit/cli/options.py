@@ -81,6 +81,14 @@ def calls(*, defaults: bool) -> Callable[[_Command], _Command]:
             default=None,
             help="Call the function in a process of its own, which may crash without ending the run.",
         ),
+        click.option(
+            "-c",
+            "--concurrency",
+            type=click.IntRange(1),
+            metavar="N",
+            help=f"Calls in flight, for functions that wait{told('1')}",
+        ),
+        click.option("--rate", metavar="N/s|m|h", help="Begin no more calls than 10/s, 600/m or 1000/h."),
     )
 
 
