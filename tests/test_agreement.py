@@ -259,7 +259,7 @@ def test_the_first_to_store_decides_for_all(shared: Shared) -> None:
     shared.begin(3)
     shared.write(1, [row(1, 0)])
     for shard in (0, 1, 2):
-        with pytest.raises(ResultError, match="no column .other.*it has shard, number, late, same"):
+        with pytest.raises(ResultError, match=r"no column .other.*it has shard, number, late, same"):
             shared.write(shard, [row(shard, 1) | {"other": 1}])
         shared.write(shard, [dict(reversed(row(shard, 1).items()))])
     shared.end()
@@ -596,7 +596,7 @@ def check_rows(name: str, count: int, *, mended: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("workdir")
 @pytest.mark.parametrize("name", OUTPUTS)
-@pytest.mark.parametrize("turns", [(4,), (1, 4, 2), (4, 1), (3, 1, 4, 1)])
+@pytest.mark.parametrize("turns", [(4,), (1, 4, 2), (3, 1)])
 def test_any_numbers_of_workers_give_one_output(name: str, turns: tuple[int, ...]) -> None:
     """Runs with other numbers of workers, then a round over what failed, growth, and one more round."""
     items(0, COUNT)
@@ -675,7 +675,7 @@ def test_power_cuts_of_a_shared_job_give_the_exact_output(workdir: Path, name: s
         kernel.cut_at = at
         if not kernel.dies_during(lambda: run(2)):
             break
-        for what, state in itertools.islice(kernel.distinct_states(seed=at), None if at % 3 else 1):
+        for what, state in itertools.islice(kernel.distinct_states(seed=at), 2 if at % 4 else None):
             materialize(directory, state)
             with installed(Unsynced()):
                 run(1 + states % 2)
