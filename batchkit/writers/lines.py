@@ -98,7 +98,7 @@ class LineWriter:
 
     def _proposed(self, terms: Terms, results: Sequence[Any], data: bytes) -> bytes:
         """Propose the columns of the first results; return these as they are to be written by what is agreed on."""
-        mine = _terms(self._form, self._form.columns, terms["headed"])
+        mine = {**_terms(self._form, self._form.columns, None), "headed": terms["headed"]}
         agreed = self._agreement.propose(mine)
         if agreed is not mine:
             self._agree(agreed)
@@ -139,15 +139,20 @@ class LineKind:
         return LineWriter(part, deepcopy(self._form), before, beside, agreement=agreement, apart=apart, mode=mode)
 
     def terms(self, stored: Sequence[Piece], beside: Sequence[Piece]) -> Terms | None:
-        """Return the columns that there are, and which part has the header; `None` for formats without one."""
+        """Return the columns that there are, and which part has the header; `None` for formats without one.
+
+        Where none has it, the first part is to have it: then others can be appended to that, as it is.
+        """
         if not self._form.headed:
             return None
+        parts = () if self._alone else [piece for piece in stored if not piece.whole]
+        first = next(iter(parts), None)
         for piece in (*stored, *beside):
             header = self.header(piece)
             if header is not None:
-                part = not self._alone and not piece.whole and piece in stored
-                return _terms(self._form, header.names, os.path.basename(piece.path) if part else None)
-        return _terms(self._form, None, None)
+                headed = first if piece in beside else piece if piece in parts else None
+                return _terms(self._form, header.names, headed)
+        return _terms(self._form, None, first)
 
     def lead(self, agreement: Agreement, pieces: Sequence[Piece]) -> tuple[Piece | None, Container[str]]:
         """Return the header that was agreed on, if it stands in no file, and which parts have none."""
@@ -206,14 +211,15 @@ class LineKind:
         return self._form.parse(self._form.lines(blocks(pieces, size=_COPY)))
 
 
-def _terms(form: Format, columns: Sequence[str] | None, headed: str | None) -> Terms:
+def _terms(form: Format, columns: Sequence[str] | None, headed: Piece | None) -> Terms:
     """Return the terms of lines: columns, `None`: open yet; the header as it stands in the output; the part with it.
 
-    That part, which one writer had begun alone, is to have a header whenever there is something in it. `None`: no part
-    has one.
+    That part has the header whenever there is something in it; it comes before all others that may have results.
+    `None`: no part has one.
     """
     header = None if columns is None else b64encode(form.head(columns)).decode()
-    return {"columns": None if columns is None else list(columns), "header": header, "headed": headed}
+    name = None if headed is None else os.path.basename(headed.path)
+    return {"columns": None if columns is None else list(columns), "header": header, "headed": name}
 
 
 def _size(piece: Piece) -> int:
