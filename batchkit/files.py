@@ -196,6 +196,29 @@ def replace(path: str, data: bytes) -> None:
     rename(new, path)
 
 
+def create(path: str, data: bytes) -> bool:
+    """Make a state file, whole, unless it is there; return whether this call made it. Durable on return, either way.
+
+    Of several processes that do so at once, one makes it.
+    """
+    new = f"{path}.{os.urandom(8).hex()}.new"
+    file = AppendFile(new)
+    try:
+        file.append(data)
+        file.sync()
+    finally:
+        file.close()
+    made = True
+    with naming("link", path):
+        try:
+            kernel.link(new, path)
+        except FileExistsError:
+            made = False
+    remove(new)
+    sync_directory(os.path.dirname(path))
+    return made
+
+
 def show(path: str, data: bytes) -> None:
     """Replace a file whole, for other processes to see now; not durable, and of no use after a power cut."""
     new = f"{path}.{os.getpid()}.new"

@@ -46,6 +46,8 @@ def work_in_parallel(work: Work, place: Place, states: Sequence[ShardState], run
     if all(state.ended for state in states):
         return True
     job = place.job
+    if job.part is None:  # else that is done since the first slice began
+        _share(place, states)
     plan.for_workers(place, work.reader, states, work.workers, numbered=work.numbered)
     account.tally.take_plan(job.load_own_plan(place.uuid, place.slices))
     job.clear_requests()
@@ -60,6 +62,12 @@ def work_in_parallel(work: Work, place: Place, states: Sequence[ShardState], run
             pool.end(executor)
     pool.take_points()
     return account.tally.ended
+
+
+def _share(place: Place, states: Sequence[ShardState]) -> None:
+    """Let the output be written by several, with the columns and types of what is stored."""
+    marks = [None if state.base is None else state.base.mark for state in states]
+    place.output.share(marks, frozen=place.frozen, rounds=place.rounds, order=[state.number for state in states])
 
 
 class _Pool:

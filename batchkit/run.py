@@ -83,6 +83,8 @@ def as_slice(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
     with job.slice_locked(work.budget.lose, sayer(work.progress)) as left:
         with job.locked():
             opened = _open(work, job, wishes)
+            none = [None for _ in opened.order]  # the first slice does this, before any has stored something
+            opened.output.share(none, frozen=opened.frozen, rounds=(), order=opened.order)
         if left:
             _take_over(job, opened)
         return _recorded(work, job, opened, _work_on_slice)

@@ -18,6 +18,7 @@ import batchkit
 from batchkit import compression, files
 from batchkit.job import PublishLog
 from batchkit.writers import lines
+from batchkit.writers.agreement import Agreement
 from batchkit.writers.base import Insert, Piece, Round
 from batchkit.writers.inserting import Cut, Placed, by_shard, cuts, origins, woven
 from batchkit.writers.kinds import output_for
@@ -355,7 +356,8 @@ def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
     work.shard(Item(1))
     part = Path(work.output._parts.part(0))
     part.write_bytes(part.read_bytes().replace(b"shard,", b"other,", 1))
-    work.output.round_writer = lambda path, *_: work.output._kind.writer(path, ())  # type: ignore[method-assign]
+    nothing = Agreement(f"{tmp_path}/nothing")
+    work.output.round_writer = lambda path, *_: work.output._kind.writer(path, (), agreement=nothing)  # type: ignore[method-assign]
     work.round()
     with pytest.raises(batchkit.OutputChanged, match=r"have the columns shard, text, late, result, and .* has other,"):
         work.publish()

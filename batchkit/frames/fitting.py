@@ -12,7 +12,7 @@ from batchkit.frames.schemas import fit, unify, without_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from batchkit.frames.schemas import Schema
 
@@ -27,9 +27,13 @@ class Fitting:
     fixed: whether it was given in advance.
     """
 
-    def __init__(self, schema: Schema | None) -> None:
-        """Begin with a schema that is fixed in advance, or with `None`."""
+    def __init__(self, schema: Schema | None, agreed: Callable[[Schema], Schema] = lambda schema: schema) -> None:
+        """Begin with a schema that is fixed in advance, or with `None`.
+
+        agreed: asked before results change what is known; returns the schema they found, or another one to go by.
+        """
         self.fixed = schema is not None
+        self._agreed = agreed
         self._keep(schema)
 
     def _keep(self, schema: Schema | None) -> None:
@@ -45,6 +49,12 @@ class Fitting:
 
     def of_rows(self, rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
         """Return dicts as a frame of the schema; a missing key is null. Raises `Mismatch`."""
+        while True:
+            frame = self._of_rows(rows)
+            if self._learned(frame):
+                return frame
+
+    def _of_rows(self, rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
         schema = self.schema
         names = dict.fromkeys(chain.from_iterable(rows)) if schema is None else schema
         if schema is not None:
@@ -55,24 +65,28 @@ class Fitting:
         for name in names:
             values = [row.get(name) for row in rows]
             columns.append(column(name, values) if schema is None else self._fitted(name, values, schema[name]))
-        return self._learned(frame_of_columns(columns))
+        return frame_of_columns(columns)
 
     def of_table(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame in the schema: its columns in that order, its types as they must be. Raises `Mismatch`."""
-        if self._names == frame.columns and self._types == frame.dtypes:
-            return frame
+        while True:
+            if self._names == frame.columns and self._types == frame.dtypes:
+                return frame
+            fitted = self._of_table(frame)
+            if self._learned(fitted):
+                return fitted
+
+    def _of_table(self, frame: pl.DataFrame) -> pl.DataFrame:
         schema = self.schema
         if schema is None:
-            return self._learned(frame)
+            return frame
         for name in frame.columns:
             if name not in schema:
                 raise Mismatch(name, None, str(frame.schema[name]), MISSING)
         for name, dtype in schema.items():
             if name not in frame.columns:
                 raise Mismatch(name, None, MISSING, str(dtype))
-        return self._learned(
-            frame_of_columns(fit(frame[name], dtype, exact=not self.fixed) for name, dtype in schema.items())
-        )
+        return frame_of_columns(fit(frame[name], dtype, exact=not self.fixed) for name, dtype in schema.items())
 
     def _fitted(self, name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
         """Return a column of Python values in a type."""
@@ -96,11 +110,17 @@ class Fitting:
         whole = series.dtype.is_integer() and dtype.is_float()
         return fit(series, dtype, exact=not (self.fixed or whole))
 
-    def _learned(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if self._types != frame.dtypes:
-            _refuse_misfits(frame)
-        self.learn(dict(frame.schema))
-        return frame
+    def _learned(self, frame: pl.DataFrame) -> bool:
+        """Take over what a frame tells; return whether it can stay as it is: else there is another schema to go by."""
+        if self._types == frame.dtypes:
+            return True
+        _refuse_misfits(frame)
+        if self.fixed:
+            return True
+        found = dict(frame.schema)
+        agreed = self._agreed(found)
+        self._keep(agreed)
+        return agreed is found
 
 
 def _refuse_new_keys(rows: Sequence[dict[str, Any]], schema: Schema) -> None:

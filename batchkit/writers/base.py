@@ -11,9 +11,10 @@ from batchkit.files import SHARED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
     from batchkit.model import Mark
+    from batchkit.writers.agreement import Agreement, Terms
 
 
 class ResultError(Exception):
@@ -81,7 +82,7 @@ class Piece(NamedTuple):
     """Places [start, stop) of a file with results, of which the first `length` bytes count.
 
     whole: in the output's own form, else in that of a part. stop: `None`: all places up to `length`, and the file is
-    taken as it is: a part that comes first may grow in place.
+    taken as it is: a part that comes first may grow in place. data: what the file would hold, `None`: it is on disk.
     """
 
     path: str
@@ -89,6 +90,7 @@ class Piece(NamedTuple):
     whole: bool = False
     start: int = 0
     stop: int | None = None
+    data: bytes | None = None
 
 
 class Header(NamedTuple):
@@ -141,11 +143,35 @@ class Joining(Protocol):
 class Kind(Protocol):
     """What kind of file an output is: how its parts are written, and how they become one file."""
 
-    def writer(self, part: str, before: Sequence[str], beside: Sequence[str] = (), *, mode: int = SHARED) -> Writer:
+    def writer(
+        self,
+        part: str,
+        before: Sequence[str],
+        beside: Sequence[str] = (),
+        *,
+        agreement: Agreement,
+        apart: bool = False,
+        mode: int = SHARED,
+    ) -> Writer:
         """Return the writer of a part.
 
         before: files of the same output, in order, the parts before this one. beside: others that results of the same
-        output stand in: they only tell columns and types. mode: of the part, before the umask.
+        output stand in: they only tell columns and types. agreement: if there is one, it tells these instead, and the
+        part has no header. apart: whether the part stands by itself, and has a header for itself all the same. mode:
+        of the part, before the umask.
+        """
+
+    def terms(self, stored: Sequence[Piece], beside: Sequence[Piece]) -> Terms | None:
+        """Return what writers of parts that are written at the same time begin to agree on; `None`: there is no need.
+
+        stored: the files of the output so far, in order; beside: others, as above. Raises `OutputChanged` where they
+        do not fit each other.
+        """
+
+    def lead(self, agreement: Agreement, pieces: Sequence[Piece]) -> tuple[Piece | None, Container[str]]:
+        """Return the header of a file of these pieces if none of them has it, and paths of those known to have none.
+
+        `None` also if there is no agreement, or nothing that it would leave out of the parts.
         """
 
     def extent(self, mark: Mark) -> int:
@@ -209,6 +235,12 @@ class Output(Protocol):
 
         rounds: those that are not merged yet: their results decide columns and types, too. order: numbers of all
         shards, in input order; `None`: 0, 1, 2 and so on.
+        """
+
+    def share(self, marks: Sequence[Mark], *, frozen: int, rounds: Sequence[Round], order: Sequence[int]) -> None:
+        """Let several writers write at the same time from now on; durable on return. Nobody writes during the call.
+
+        marks: where the shards stand. rounds, order: as for `writer`.
         """
 
     def publish(

@@ -30,8 +30,17 @@ class Compressed:
         self.empty = compression.compress(suffix, form.empty)
         self.parse = form.parse
         self.resume = form.resume
-        self.renew = form.renew
+        self.know = form.know
         self.headed = form.headed
+
+    @property
+    def columns(self) -> Sequence[str] | None:
+        """Columns that are known."""
+        return self._form.columns
+
+    def head(self, columns: Sequence[str]) -> bytes:
+        """Return a member with the header."""
+        return self._packed(self._form.head(columns))
 
     def render(self, results: Sequence[Any]) -> bytes:
         """Return one member with the results, behind one with the header if that is due; nothing for none."""

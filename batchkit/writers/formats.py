@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 class Format(Protocol):
     """Renders the results of a batch; every record ends with LF. A `None` renders to nothing.
 
-    empty: what an output without any result consists of. headed: whether a file begins with a header.
+    empty: what an output without any result consists of. headed: whether a file begins with a header. columns: those
+    that are known, `None`: none yet, or there are no columns.
     """
 
     empty: bytes
     headed: bool
+
+    @property
+    def columns(self) -> Sequence[str] | None: ...  # noqa: D102  # described above
 
     def render(self, results: Sequence[Any]) -> bytes:
         """Return the bytes of the results, behind the header if that is due. Raises `ResultError`."""
@@ -36,8 +40,11 @@ class Format(Protocol):
         If there was, the header stands there and is due no more.
         """
 
-    def renew(self) -> None:
-        """Let the header be due again: what was learned stands in another file than the one to be written."""
+    def know(self, columns: Sequence[str] | None, *, due: bool) -> None:
+        """Take columns from elsewhere, `None`: they are open; due: whether the header comes before the next results."""
+
+    def head(self, columns: Sequence[str]) -> bytes:
+        """Return the header with these columns."""
 
     def header(self, chunks: Iterator[bytes]) -> Header | None:
         """Return the header that stands at the beginning of a file with such bytes; `None`: none does."""
@@ -63,6 +70,7 @@ class Plain(Uncompressed):
     """A format without header."""
 
     headed = False
+    columns = None
 
     def render(self, results: Sequence[Any]) -> bytes:
         """Return the lines; subclasses do."""
@@ -72,8 +80,13 @@ class Plain(Uncompressed):
         """Return no header and the lines."""
         return b"", self.render(results)
 
-    def renew(self) -> None:
+    def know(self, columns: Sequence[str] | None, *, due: bool) -> None:
         """Do nothing."""
+
+    def head(self, columns: Sequence[str]) -> bytes:
+        """Return nothing."""
+        del columns
+        return b""
 
     def header(self, chunks: Iterator[bytes]) -> None:
         """Return that there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64decode, b64encode
 from contextlib import closing
 from copy import deepcopy
 from typing import Any
@@ -15,9 +16,10 @@ from batchkit.writers.values import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from batchkit.model import Mark
+    from batchkit.writers.agreement import Agreement, Terms
     from batchkit.writers.base import Header, Joining
     from batchkit.writers.formats import Format
 
@@ -30,17 +32,29 @@ class LineWriter:
     """Appends the rendered results of a shard to its part file."""
 
     def __init__(
-        self, path: str, form: Format, before: Sequence[str], beside: Sequence[str] = (), *, mode: int = files.SHARED
+        self,
+        path: str,
+        form: Format,
+        before: Sequence[str],
+        beside: Sequence[str] = (),
+        *,
+        agreement: Agreement,
+        apart: bool = False,
+        mode: int = files.SHARED,
     ) -> None:
         """Write to the part at `path`.
 
         before: files that the part will stand behind: the first of them with results has the header. beside: others
-        that tell the columns, with headers of their own.
+        that tell the columns, with headers of their own. agreement: tells the columns if there is one; the part then
+        has no header, unless it stands `apart`.
         """
         self._part = Part(path, mode=mode)
         self._form = form
         self._before = before
         self._beside = beside
+        self._agreement = agreement
+        self._apart = apart
+        self._terms: Terms | None = None
         self.mark = self._part.mark
 
     def intact(self, marks: Sequence[list[int]]) -> int:
@@ -50,10 +64,20 @@ class LineWriter:
     def open(self, mark: list[int] | None) -> None:
         """Cut the part to the mark, and let the format learn from the first file that has something to learn from."""
         self._part.open(mark)
-        if any(map(self._learned, (*self._before, self._part.path))):
+        terms = self._agreement.newest() if self._form.headed else None
+        if terms is not None:
+            self._agree(terms)
+        elif not any(map(self._learned, (*self._before, self._part.path))) and any(map(self._learned, self._beside)):
+            self._form.know(self._form.columns, due=True)
+
+    def _agree(self, terms: Terms) -> None:
+        """Go by the columns of an agreement, or propose those of the first result where it has none yet."""
+        own = self._apart or terms["headed"] == os.path.basename(self._part.path)
+        if own and self._learned(self._part.path):
             return
-        if any(map(self._learned, self._beside)):
-            self._form.renew()
+        columns = terms["columns"]
+        self._form.know(columns, due=own)
+        self._terms = terms if columns is None else None
 
     def _learned(self, path: str) -> bool:
         with closing(blocks([Piece(path, files.size(path) or 0)], size=_COPY)) as chunks:
@@ -65,9 +89,22 @@ class LineWriter:
 
     def write(self, results: Sequence[Any]) -> None:
         """Render and append."""
-        data = self._form.render(listed(results))
+        results = listed(results)
+        data = self._form.render(results)
+        if self._terms is not None and self._form.columns is not None:
+            data = self._proposed(self._terms, results, data)
         if data:
             self._part.append(data)
+
+    def _proposed(self, terms: Terms, results: Sequence[Any], data: bytes) -> bytes:
+        """Propose the columns of the first results; return these as they are to be written by what is agreed on."""
+        mine = {**_terms(self._form, self._form.columns, None), "headed": terms["headed"]}
+        agreed = self._agreement.propose(mine)
+        if agreed is not mine:
+            self._agree(agreed)
+            return self._form.render(results)
+        self._terms = None
+        return data
 
     def sync(self) -> None:
         """Make it durable."""
@@ -87,10 +124,46 @@ class LineKind:
         self._alone = alone
 
     def writer(
-        self, part: str, before: Sequence[str], beside: Sequence[str] = (), *, mode: int = files.SHARED
+        self,
+        part: str,
+        before: Sequence[str],
+        beside: Sequence[str] = (),
+        *,
+        agreement: Agreement,
+        apart: bool = False,
+        mode: int = files.SHARED,
     ) -> LineWriter:
         """Return the writer of a part, with a format of its own: what one learns is not for the others."""
-        return LineWriter(part, deepcopy(self._form), () if self._alone else before, beside, mode=mode)
+        before = () if self._alone else before
+        apart = apart or self._alone
+        return LineWriter(part, deepcopy(self._form), before, beside, agreement=agreement, apart=apart, mode=mode)
+
+    def terms(self, stored: Sequence[Piece], beside: Sequence[Piece]) -> Terms | None:
+        """Return the columns that there are, and which part has the header; `None` for formats without one.
+
+        Where none has it, the first part is to have it: then others can be appended to that, as it is.
+        """
+        if not self._form.headed:
+            return None
+        parts = () if self._alone else [piece for piece in stored if not piece.whole]
+        first = next(iter(parts), None)
+        for piece in (*stored, *beside):
+            header = self.header(piece)
+            if header is not None:
+                headed = first if piece in beside else piece if piece in parts else None
+                return _terms(self._form, header.names, headed)
+        return _terms(self._form, None, first)
+
+    def lead(self, agreement: Agreement, pieces: Sequence[Piece]) -> tuple[Piece | None, Container[str]]:
+        """Return the header that was agreed on, if it stands in no file, and which parts have none."""
+        terms = agreement.newest() if self._form.headed else None
+        if terms is None:
+            return None, ()
+        bare = {piece.path for piece in pieces if not piece.whole and os.path.basename(piece.path) != terms["headed"]}
+        if terms["columns"] is None or any(self.header(piece) for piece in pieces if piece.path not in bare):
+            return None, bare
+        header = b64decode(terms["header"])
+        return Piece(agreement.path, len(header), stop=len(header), data=header), bare
 
     def extent(self, mark: Mark) -> int:
         """Return the bytes of a part."""
@@ -104,7 +177,7 @@ class LineKind:
         """Return the header that a file begins with."""
         if not self._form.headed or not piece.length:
             return None
-        with closing(blocks([Piece(piece.path, piece.length)], size=_HEADER)) as chunks:
+        with closing(blocks([piece._replace(start=0, stop=None)], size=_HEADER)) as chunks:
             return self._form.header(chunks)
 
     def join(self, pieces: Sequence[Piece], target: str, joining: Joining) -> Piece | None:
@@ -136,6 +209,17 @@ class LineKind:
     def results(self, pieces: Sequence[Piece]) -> Iterator[Any]:
         """Yield what the format tells of the lines."""
         return self._form.parse(self._form.lines(blocks(pieces, size=_COPY)))
+
+
+def _terms(form: Format, columns: Sequence[str] | None, headed: Piece | None) -> Terms:
+    """Return the terms of lines: columns, `None`: open yet; the header as it stands in the output; the part with it.
+
+    That part has the header whenever there is something in it; it comes before all others that may have results.
+    `None`: no part has one.
+    """
+    header = None if columns is None else b64encode(form.head(columns)).decode()
+    name = None if headed is None else os.path.basename(headed.path)
+    return {"columns": None if columns is None else list(columns), "header": header, "headed": name}
 
 
 def _size(piece: Piece) -> int:

@@ -42,6 +42,9 @@ class MemoryOutput:
         """Return a writer that appends to the list."""
         return MemoryWriter(self.results)
 
+    def share(self, marks: Sequence[Any], *, frozen: int, rounds: Sequence[Round], order: Sequence[int]) -> None:
+        """Do nothing: results have no columns here."""
+
     def publish(
         self,
         marks: Sequence[Any],  # noqa: ARG002  # the seam's

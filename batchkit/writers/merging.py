@@ -10,7 +10,7 @@ from batchkit.writers.inserting import by_shard, cuts, origins, woven
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from batchkit.model import Mark
     from batchkit.writers.base import Kind, Round
@@ -20,19 +20,22 @@ class Stream(NamedTuple):
     """A file of an output, of consecutive shards.
 
     first: the first of them. whole: the published file, `None` if there is none; frozen: last marks of the shards in
-    it. parts: those of the shards behind them, with their last marks.
+    it. parts: those of the shards behind them, with their last marks. lead: the header that none of them has. bare:
+    paths of the parts that are known to have none.
     """
 
     first: int
     whole: Piece | None
     frozen: Sequence[Mark]
     parts: Sequence[tuple[Piece, Mark]]
+    lead: Piece | None = None
+    bare: Container[str] = ()
 
     @property
     def plain(self) -> list[Piece]:
         """The pieces without anything new put in."""
-        parts = [part for part, _ in self.parts]
-        return parts if self.whole is None else [self.whole, *parts]
+        before = [piece for piece in (self.lead, self.whole) if piece is not None]
+        return [*before, *(part for part, _ in self.parts)]
 
 
 class Merge:
@@ -64,12 +67,14 @@ class Merge:
         bases = [(piece, self._kind.places(piece)) for piece in [stream.whole] if piece is not None]
         bases += [(part, self._kind.extent(mark) or self._kind.places(part)) for part, mark in stream.parts]
         begins = self._origins(stream, bases)
-        header, behind = self._header_of(bases)
+        header, behind = self._header_of(stream, bases)
         self._refuse_others(header, new, stream)
         inserted = cuts(zip(shards, begins, strict=True), self._inserts, self._merged, behind)
         pieces = woven(bases, inserted, self._parts)
         first = min(new)
-        if header is None and self.headers[first]:
+        if stream.lead is not None:
+            pieces.insert(0, stream.lead)
+        elif header is None and self.headers[first]:
             pieces.insert(0, self._parts[first]._replace(stop=self.headers[first]))
         return pieces
 
@@ -89,11 +94,13 @@ class Merge:
             raise DamageError(f"'{stream.whole.path}' holds less than its job has stored; --restart starts over")
         return begins
 
-    def _header_of(self, bases: Sequence[tuple[Piece, int]]) -> tuple[Header | None, int]:
-        """Return the header of a file and where it ends: it stands before the first result of all."""
+    def _header_of(self, stream: Stream, bases: Sequence[tuple[Piece, int]]) -> tuple[Header | None, int]:
+        """Return the header of a file and where in the bases it ends: it stands before the first result of all."""
+        if stream.lead is not None:
+            return self._kind.header(stream.lead), 0
         at = 0
         for piece, places in bases:
-            header = self._kind.header(piece) if places else None
+            header = self._kind.header(piece) if places and piece.path not in stream.bare else None
             if header is not None:
                 return header, at + header.places
             at += places
@@ -105,7 +112,7 @@ class Merge:
         names = [each.names for each in found if each is not None]
         other = next((each for each in names if each != names[0]), None)
         if other is not None:
-            where = stream.plain[0].path
+            where = next(piece.path for piece in stream.plain if piece is not stream.lead)
             raise OutputChanged(
                 f"results that were stored later have the columns {', '.join(other)}, and '{where}' has "
                 f"{', '.join(names[0])}; start over with --restart"

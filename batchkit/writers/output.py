@@ -70,7 +70,8 @@ class FileOutput:
         """Return the writer of a shard's part; rounds: those that are not merged yet."""
         numbers = range(shard + 1) if order is None else order
         before = self._before(frozen, numbers[: numbers.index(shard)])
-        return self._kind.writer(self._parts.part(shard), before, [each.path for each in rounds if each.mark])
+        beside = [each.path for each in rounds if each.mark]
+        return self._kind.writer(self._parts.part(shard), before, beside, agreement=self._parts.agreement())
 
     def round_writer(self, path: str, frozen: int, order: Sequence[int], rounds: Sequence[Round] = ()) -> Writer:
         """Return the writer of a round's part at `path`; it stores exactly once, as those of shards do.
@@ -79,7 +80,20 @@ class FileOutput:
         not merged yet. All of these tell columns and types.
         """
         beside = [*self._before(frozen, order), *(each.path for each in rounds if each.mark)]
-        return self._kind.writer(path, (), beside, mode=files.PRIVATE)
+        agreement = self._parts.agreement()
+        return self._kind.writer(path, (), beside, agreement=agreement, apart=True, mode=files.PRIVATE)
+
+    def share(self, marks: Sequence[Any], *, frozen: int, rounds: Sequence[Round], order: Sequence[int]) -> None:
+        """Let the parts be written by agreement from now on, one that begins with what is stored."""
+        agreement = self._parts.agreement()
+        if agreement.newest() is not None:
+            return
+        published = [Piece(path, files.size(path) or 0, whole=True) for path in self._published(frozen)]
+        parts = [part for part, _ in self._left(marks, frozen, order)]
+        beside = [Piece(each.path, each.mark[0]) for each in rounds if each.mark]
+        terms = self._kind.terms([*published, *parts], beside)
+        if terms is not None:
+            agreement.propose(terms)
 
     def detach(self, shard: int) -> None:
         """Put a copy in the place of a shard's part: whoever has it open writes where nobody reads."""
@@ -125,7 +139,11 @@ class FileOutput:
         """Return the files of the output, which here is one; done: what is published."""
         frozen = done["shards"] if done else 0
         whole = Piece(done["files"][0]["path"], done["files"][0]["size"], whole=True) if done else None
-        return [Stream(0, whole, marks[:frozen], self._left(marks, frozen, order))]
+        left = self._left(marks, frozen, order)
+        lead, bare = self._kind.lead(
+            self._parts.agreement(), [*([whole] if whole else []), *(part for part, _ in left)]
+        )
+        return [Stream(0, whole, marks[:frozen], left, lead, bare)]
 
     def _left(self, marks: Sequence[Any], frozen: int, order: Sequence[int] | None) -> list[tuple[Piece, Any]]:
         """Return the parts of the shards that are not published, with their last marks."""

@@ -14,7 +14,7 @@ from batchkit.frames.columns import Mismatch
 from batchkit.frames.fitting import cast, common
 from batchkit.frames.rows import gathered, whole
 from batchkit.writers.base import Piece
-from batchkit.writers.spool import SpoolWriter, extents, frames, last_schema, rows_at
+from batchkit.writers.spool import SpoolWriter, extents, frames, last_schema, rows_at, terms_of
 from batchkit.writers.walking import Walk
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from batchkit.frames.rows import Table
     from batchkit.frames.schemas import Schema
     from batchkit.model import Mark
+    from batchkit.writers.agreement import Agreement, Terms
     from batchkit.writers.base import Joining
 
 
@@ -38,10 +39,29 @@ class ParquetKind:
         self._schema = schema
 
     def writer(
-        self, part: str, before: Sequence[str], beside: Sequence[str] = (), *, mode: int = files.SHARED
+        self,
+        part: str,
+        before: Sequence[str],
+        beside: Sequence[str] = (),
+        *,
+        agreement: Agreement,
+        apart: bool = False,
+        mode: int = files.SHARED,
     ) -> SpoolWriter:
         """Return the writer of a part."""
-        return SpoolWriter(part, self._schema, lambda: _known(before, beside), mode=mode)
+        del apart  # rows are all there is in any part
+        return SpoolWriter(part, self._schema, lambda: _known(before, beside), agreement=agreement, mode=mode)
+
+    def terms(self, stored: Sequence[Piece], beside: Sequence[Piece]) -> Terms | None:
+        """Return the schema of what there is; `None` if it was given in advance."""
+        if self._schema is not None:
+            return None
+        return terms_of(_schema_of([piece for piece in (*stored, *beside) if piece.length]) or None)
+
+    def lead(self, agreement: Agreement, pieces: Sequence[Piece]) -> tuple[None, tuple[()]]:
+        """Return that parts have all they need."""
+        del agreement, pieces
+        return None, ()
 
     def extent(self, mark: Mark) -> int:
         """Return the rows of a part; 0 also for the marks of older versions, which do not tell."""

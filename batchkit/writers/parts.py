@@ -3,6 +3,7 @@
 results.jsonl.parts/owner      JSON: {"format": 1, "job": "<uuid>", "state": "<directory>"}
 results.jsonl.parts/00000      the part of shard 0, and so on
 results.jsonl.parts/joined     what becomes the output, until renamed
+results.csv.parts/columns-0    what the writers of the parts agree on, and so on, see `agreement`
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from batchkit import files
 from batchkit.errors import DamageError, OutputChanged, UsageError
+from batchkit.writers.agreement import Agreement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ class Parts:
     def part(self, shard: int) -> str:
         """Return the path of a shard's part."""
         return os.path.join(self.path, f"{shard:05d}")
+
+    def agreement(self) -> Agreement:
+        """Return a new party to what the writers of the parts agree on."""
+        return Agreement(self.path)
 
     def joined(self, shard: int | None = None) -> str:
         """Return the path of what becomes the output, or a shard's piece of it."""

@@ -69,6 +69,9 @@ class PrintedOutput:
         position = _position(self._directory)
         return position.get("job") == self._job and (position["shard"] is not None)
 
+    def share(self, marks: Sequence[Any], *, frozen: int, rounds: Sequence[Round], order: Sequence[int]) -> None:
+        """Do nothing: lines of text have no columns."""
+
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Make the parts of new shards; durable on return."""
         self._parts.prepare(shards, afresh=afresh)
@@ -83,7 +86,7 @@ class PrintedOutput:
         if not is_printed(self._directory, self._job):  # the job printed without parts before
             self._parts.prepare((), afresh=False)
             self._note(None, 0)
-        return PrintedWriter(self._parts.part(shard), Text(), (), mode=files.PRIVATE)
+        return PrintedWriter(self._parts.part(shard), Text(), (), agreement=self._parts.agreement(), mode=files.PRIVATE)
 
     def print_committed(self, order: Sequence[int], points: Sequence[Any], go_on: Callable[[], bool]) -> bool:
         """Print what is committed and not printed yet, in input order; tell if everything of these shards is.

@@ -31,7 +31,8 @@ def blocks(pieces: Sequence[Piece], offset: int = 0, *, size: int) -> Generator[
             at = min(stop, piece.start + offset)
             offset -= at - piece.start
             while at < stop:
-                chunk = readers.read(piece, at, min(size - weight, stop - at))
+                wanted = min(size - weight, stop - at)
+                chunk = readers.read(piece, at, wanted) if piece.data is None else piece.data[at : at + wanted]
                 held.append(chunk)
                 at += len(chunk)
                 weight += len(chunk)

@@ -30,7 +30,7 @@ class Csv(Uncompressed):
     def __init__(self, delimiter: str = ",") -> None:
         """Know no columns yet."""
         self._delimiter = delimiter
-        self._columns: list[str] | None = None
+        self.columns: Sequence[str] | None = None
         self._due = True
 
     def render(self, results: Sequence[Any]) -> bytes:
@@ -39,7 +39,7 @@ class Csv(Uncompressed):
 
     def rendered(self, results: Sequence[Any]) -> tuple[bytes, bytes]:
         """Return the header, if there are rows and it is due, and the rows."""
-        columns = self._columns
+        columns = self.columns
         rows: list[Sequence[Any]] = []
         for index, result in enumerate(results):
             if result is not None:
@@ -48,13 +48,14 @@ class Csv(Uncompressed):
                     columns = _columns_of(row)
                 rows.append(_row(index, row, columns))
         try:
-            header = self._lines([columns or []]) if self._due and rows else b""
+            known = self.columns is not None and not self._due
+            header = b"" if known or not rows else self.head(columns or [])
             data = self._lines(rows)
         except Exception as error:  # whatever a value raises when it becomes text is its result's failure
             raise self._blamed(results, columns or []) from error
-        self._columns = columns
-        self._due = self._due and not rows
-        return header, data
+        due, self._due = self._due, self._due and not rows
+        self.columns = columns
+        return header if due else b"", data
 
     def _lines(self, rows: Sequence[Sequence[Any]]) -> bytes:
         text = io.StringIO()
@@ -65,7 +66,7 @@ class Csv(Uncompressed):
             csv.writer(text, delimiter=self._delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
         return text.getvalue().encode()
 
-    def _blamed(self, results: Sequence[Any], columns: list[str]) -> ResultError:
+    def _blamed(self, results: Sequence[Any], columns: Sequence[str]) -> ResultError:
         """Return the error of the first result that cannot be written."""
         for index, result in enumerate(results):
             try:
@@ -77,13 +78,18 @@ class Csv(Uncompressed):
 
     def resume(self, lines: Iterator[str]) -> bool:
         """Take the columns from the header, if it stands there."""
-        self._columns = next(csv.reader(lines, delimiter=self._delimiter), None)
-        self._due = self._columns is None
+        self.columns = next(csv.reader(lines, delimiter=self._delimiter), None)
+        self._due = self.columns is None
         return not self._due
 
-    def renew(self) -> None:
-        """Write the header again, with the columns that are known."""
-        self._due = True
+    def know(self, columns: Sequence[str] | None, *, due: bool) -> None:
+        """Take columns that were decided elsewhere."""
+        self.columns = columns
+        self._due = due
+
+    def head(self, columns: Sequence[str]) -> bytes:
+        """Return the line with the names."""
+        return self._lines([columns])
 
     def header(self, chunks: Iterator[bytes]) -> Header | None:
         """Return the names of the columns, and the bytes they take."""
@@ -128,7 +134,7 @@ def _columns_of(row: Any) -> list[str]:
     return ["result"]
 
 
-def _row(index: int, row: Any, columns: list[str]) -> Sequence[Any]:
+def _row(index: int, row: Any, columns: Sequence[str]) -> Sequence[Any]:
     if isinstance(row, dict):
         named = {str(key): value for key, value in row.items()}
         unknown = [key for key in named if key not in columns]

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from batchkit import files
-from batchkit.errors import DamageError
+from batchkit.errors import BatchkitError, DamageError
 from batchkit.frames import arrow
 from batchkit.frames.columns import NO_COLUMN, Mismatch
 from batchkit.frames.fitting import MISSING, Fitting
-from batchkit.frames.rows import is_table, joined, table_of
+from batchkit.frames.rows import frame_of_schema, is_table, joined, table_of
 from batchkit.writers.base import ResultError, result_error
 from batchkit.writers.part import Part
 from batchkit.writers.values import as_row
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from batchkit.frames.rows import Table
     from batchkit.frames.schemas import Schema
+    from batchkit.writers.agreement import Agreement, Terms
 
 
 _ROWS = 3
@@ -36,14 +37,23 @@ class SpoolWriter:
     """Appends the results of a shard to its part as frames."""
 
     def __init__(
-        self, path: str, schema: Schema | None, known: Callable[[], Schema | None], *, mode: int = files.SHARED
+        self,
+        path: str,
+        schema: Schema | None,
+        known: Callable[[], Schema | None],
+        *,
+        agreement: Agreement,
+        mode: int = files.SHARED,
     ) -> None:
         """Write to the part at `path`.
 
-        schema: fixed in advance, or `None`; known: tells what the output holds before this part.
+        schema: fixed in advance, or `None`; known: tells what the output holds before this part. agreement: tells that
+        instead, if there is one.
         """
         self._part = Part(path, mode=mode)
-        self._fitting = Fitting(schema)
+        self._fitting = Fitting(schema, self._agreed)
+        self._agreement = agreement
+        self._agreeing = False
         self._encoder = arrow.Encoder()
         self._known = known
         self._rows = 0
@@ -59,9 +69,21 @@ class SpoolWriter:
         self._rows = rows_at(mark)
         if length and not self._rows:
             self._rows = sum(rows for _, rows in extents(self._part.path, length))
-        schema = last_schema(self._part.path, length) or self._known()
+        if self._fitting.fixed:
+            return
+        terms = self._agreement.newest()
+        self._agreeing = terms is not None
+        schema = (last_schema(self._part.path, length) or self._known()) if terms is None else schema_in(terms)
         if schema is not None:
             self._fitting.learn(schema)
+
+    def _agreed(self, schema: Schema) -> Schema:
+        """Propose a schema that results change; return what is agreed on."""
+        if not self._agreeing:
+            return schema
+        mine = terms_of(schema)
+        terms = self._agreement.propose(mine)
+        return schema if terms is mine else schema_in(terms) or schema
 
     def write(self, results: Sequence[Any]) -> None:
         """Append the results as a frame; of a result that is a table, each row is one."""
@@ -97,6 +119,8 @@ class SpoolWriter:
             return None
         try:
             return self._fitting.of_rows(rows)
+        except BatchkitError:
+            raise
         except Mismatch as error:
             raise self._refusal(error, None if error.index is None else indexes[error.index]) from error
         except Exception as error:  # whatever polars makes of a value
@@ -107,6 +131,8 @@ class SpoolWriter:
             return None
         try:
             return self._fitting.of_table(table)
+        except BatchkitError:
+            raise
         except Mismatch as error:
             raise self._refusal(error, error.index if index is None else index) from error
         except Exception as error:  # as above
@@ -119,6 +145,8 @@ class SpoolWriter:
             middle = (low + high) // 2
             try:
                 self._fitting.of_table(table.head(middle))
+            except BatchkitError:
+                raise
             except Exception:  # noqa: BLE001  # as above
                 high = middle
             else:
@@ -148,6 +176,16 @@ class SpoolWriter:
     def close(self) -> None:
         """Close the part."""
         self._part.close()
+
+
+def terms_of(schema: Schema | None) -> Terms:
+    """Return the terms of an agreement on a schema; `None`: it is open yet."""
+    return {"schema": schema and arrow.schema_text(frame_of_schema(schema))}
+
+
+def schema_in(terms: Terms) -> Schema | None:
+    """Return the schema that was agreed on; `None`: it is open yet."""
+    return dict(arrow.frame_like(terms["schema"], []).schema) if terms["schema"] else None
 
 
 def rows_at(mark: Sequence[int] | None) -> int:
