@@ -213,7 +213,7 @@ class FailingJob:
 
 
 _KNOWN = re.compile(
-    r"state/job/(retries/\d{5}/)?(job\.json|lock|publish\.jsonl|runs\.jsonl|items\.jsonl"
+    r"state/job/(retries/\d{5}/)?((job|plan)\.json|lock|publish\.jsonl|runs\.jsonl|items\.jsonl"
     r"|shards/\d{5}\.(jsonl|lock|failures\.jsonl|history-\d+\.jsonl))"
 )
 """What may stand in a job's directory once it is completed: not the part of any round."""
