@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "process": "api",
+    "command": "commands",
     "csv": "sources",
     "lines": "sources",
     "ndjson": "sources",
@@ -23,6 +24,7 @@ _HOMES = {
     "current_batch": "calling",
     "BatchkitError": "errors",
     "ChangedError": "errors",
+    "CommandFailed": "errors",
     "DamageError": "errors",
     "Failure": "model",
     "DefinitionChanged": "errors",
@@ -46,9 +48,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from batchkit.api import Job as Job, jobs as jobs, process as process
     from batchkit.calling import current_batch as current_batch
+    from batchkit.commands import command as command
     from batchkit.errors import (
         BatchkitError as BatchkitError,
         ChangedError as ChangedError,
+        CommandFailed as CommandFailed,
         DamageError as DamageError,
         DefinitionChanged as DefinitionChanged,
         InputChanged as InputChanged,

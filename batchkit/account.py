@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from batchkit.model import Checkpoint, Failure
     from batchkit.tally import Tally
     from batchkit.work import Work
-    from batchkit.writers.base import Output
 
 
 class Account:
@@ -64,13 +63,13 @@ class Account:
 
     def result(
         self,
-        output: Output,
+        output: str | None,
         read: Callable[[], Iterator[Any]],
         read_failures: Callable[[], Iterator[Failure]],
         *,
         completed: bool,
     ) -> Result:
-        """Sum up."""
+        """Sum up; output: where the results stand, `None` if they do not in a file."""
         tally, work = self.tally, self._work
         counted = tally.total if work.reader.unit == "items" else None
         return Result(
@@ -84,7 +83,7 @@ class Account:
             share=1.0 if completed else tally.share,
             new=tally.handled - self._before,
             seconds=time.monotonic() - work.begun,
-            output=output.path,
+            output=output,
             read=read,
             read_failures=read_failures,
         )

@@ -16,22 +16,28 @@ from batchkit.limit import Limit
 from batchkit.loading import load_errors
 from batchkit.options import (
     DEFAULTS,
+    batched_of,
     budget_of,
     check_batch_format,
     check_choice,
     check_numbers,
+    check_slice,
     function_of,
+    is_numbered,
     options_of,
     policy_of,
+    slice_of,
     timeout_of,
+    within,
 )
 from batchkit.progress import MODES, sayer
 from batchkit.readers.share import share_done
 from batchkit.resume import Wishes
 from batchkit.rounds import ended, resolved_by, rounds_of, unfinished_options
-from batchkit.run import as_job, failures_of, in_memory
+from batchkit.run import as_job, as_slice, failures_of, in_memory, in_memory_of_workers
 from batchkit.sources import reader_of
 from batchkit.work import Work
+from batchkit.writers.printed import is_printed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +79,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     timeout: Duration | None = None,
     isolate_process: bool = False,
     workers: int = 1,
+    shard: str | tuple[int, int] | None = None,
     executor: Executor | None = None,
     max_time: Duration | None = None,
     until: str | datetime.datetime | None = None,
@@ -97,7 +104,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     function: called with an item: a line, or a dict for a row; with a list of items if `batched`, a polars.DataFrame
         for rows of a table; `None`: items are their own results. A result of `None` stores nothing; of a generator
         function each yielded value is a result. A batched function may return a table: each row is a result. A class
-        whose instances can be called is made once, and closed at the end.
+        whose instances can be called is made once, and closed at the end. `batchkit.command(...)` runs a program.
     batch_size: items per batch, at most. batch_format: "polars", "arrow" or "dicts", for `batched`.
     input_format: "lines", "csv", "tsv", "ndjson" or "parquet"; `None`: by the path's suffix. columns: those of a table
         to read; `None`: all.
@@ -116,12 +123,16 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     max_failures: more failures of the job, a number or a share such as "1%", end the run by `TooManyFailures`. Judged
         after each batch; a share only from 1,000 items or 5 minutes on, and at the end. `None`: any number is fine.
     isolate: "bisect": a batch that fails as a whole is halved until the failing items stand alone; "none": all fail.
-    timeout: seconds that one call may take; `None`: no limit. A plain function then has a process of its own, too.
+    timeout: seconds that one call may take; `None`: no limit. A plain function then has a process of its own, too; of a
+        command the whole process group is ended.
     isolate_process: call the function in a process of its own, which may die without harm: an item during which it died
         twice is a failure.
     workers: processes that work at once, each on a part of the input of its own; any number in any run of a job. The
         function is sent to them by cloudpickle. executor: what runs them instead, with the face of
         `concurrent.futures.Executor`, on hosts that share the job's directory and the files.
+    shard: work only on this slice of the job, such as "3/8"; other hosts may work on the others at once, in a state
+        directory and with an output that they share. "slurm": of the array job that this is a task of. The number of
+        slices is chosen by the first run, and whichever ends last makes the output appear. `None`: on the whole job.
     max_time, until, max_items, max_batches: end this run cleanly; `None`: no limit. Durations are seconds, "55m" or
         a timedelta; `until` is "06:00", an ISO timestamp or a datetime.
     job: the job's name; `None`: made of source and function. state_dir: `None`: $BATCHKIT_STATE_DIR, or `.batchkit`.
@@ -140,6 +151,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     )
     check_choice("progress", progress, MODES)
     check(function)
+    batched = batched_of(function, batched=batched, batch_format=batch_format)
     check_batch_format(batch_format, batched=batched)
     check_choice("on_input_change", on_input_change, ("stop", "restart", "continue"))
     limit = Limit(max_failures)
@@ -150,10 +162,10 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     budget = budget_of(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
     work = Work(
         reader=reader_of(source, input_format=input_format, columns=columns),
-        function=function,
+        function=within(function, seconds),
         batched=batched,
         batch_size=batch_size,
-        destination=_destination(output, output_format, schema),
+        destination=_destination(output, output_format, schema)._replace(several=workers > 1),
         sync_interval=seconds_of(sync_interval, "sync_interval"),
         budget=budget,
         progress=progress,
@@ -163,16 +175,20 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         limit=limit,
         timeout=seconds,
         isolated=isolate_process,
+        numbered=is_numbered(function),
         workers=workers,
         executor=executor,
     )
     work = work._replace(options={**options_of(work, limit), **work.destination.options()})
     name = work.default_name() if job is None else job
+    part = slice_of(shard)
+    check_slice(part, work, restart=restart)
     with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
         if name is None:
-            return in_memory(work)
-        directory = JobDirectory(state_directory(state_dir), name)
-        return as_job(work, directory, Wishes(restart, overwrite, on_input_change))
+            return in_memory_of_workers(work) if workers > 1 else in_memory(work)
+        directory = JobDirectory(state_directory(state_dir), name, part)
+        wishes = Wishes(restart, overwrite, on_input_change, work.numbered)
+        return as_job(work, directory, wishes) if part is None else as_slice(work, directory, wishes)
 
 
 def _destination(output: Any, output_format: str | None, schema: Any) -> Destination:
@@ -231,7 +247,8 @@ class Job:
         done_entry = directory.publish_log(manifest.job).done()
         rounds = rounds_of(directory, manifest.job) if manifest.ready else []
         ended_rounds = len(ended(rounds))
-        published = manifest.definition["output"] == STDOUT or (
+        printed = manifest.definition["output"] == STDOUT and not is_printed(directory.path, manifest.job)
+        published = printed or (
             done_entry is not None
             and (done_entry["shards"], done_entry.get("rounds", 0)) == (len(points), ended_rounds)
         )
@@ -332,6 +349,8 @@ class Job:
         if function is None:
             function = function_of(manifest, known)
         check(function)
+        if batched_of(function, batched=batched, batch_format=chosen["batch_format"]) != batched:
+            raise UsageError(f"the job '{self.name}' runs for single items; give a command without batch=True (-x)")
         check_numbers(batch_size=(chosen["batch_size"], 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
         check_batch_format(chosen["batch_format"], batched=batched)
         check_choice("progress", progress, MODES)
@@ -340,13 +359,14 @@ class Job:
         names = ("retries", "retry_on", "retry_wait", "retry_max_wait", "isolate")
         policy = policy_of("skip", *(chosen[name] for name in names))
         budget = budget_of(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
+        seconds = timeout_of(chosen["timeout"], function)
         again = Again(
-            function=function,
+            function=within(function, seconds),
             batched=batched,
             batch_size=chosen["batch_size"],
             batch_format=chosen["batch_format"],
             policy=policy,
-            timeout=timeout_of(chosen["timeout"], function),
+            timeout=seconds,
             isolated=chosen["isolate_process"],
             sync_interval=seconds_of(sync_interval, "sync_interval"),
             budget=budget,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     Duration = str | float | datetime.timedelta
 
+LEASE_LOST = "lease"
+"""The reason of a run whose lease another host has taken: see `locks.leased`."""
+
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 _RECENT = 8
 _WATCH_EVERY = 0.1
@@ -60,7 +63,7 @@ class Budget:
     max_time: seconds; max_items, max_batches: counts; `None` means no limit. batch_seconds: a batch of single items is
     cut after so long. divisible: whether a batch may be cut between items (not for a batched function).
     limited: whether there is any limit but `batch_seconds`.
-    progressed: whether this run has committed anything.
+    progressed: whether this run has committed anything. lost: whether it must not commit any more.
     lease: gives more items and batches when those at hand are used up; `None`: there are no more. See `quota`.
     reason: why the run is to stop: "time", "wait" (one would be too long), "items", "batches", a signal's name; `None`
     while it is not.
@@ -80,6 +83,7 @@ class Budget:
         """Start the clock."""
         self.reason: str | None = None
         self.progressed = False
+        self.lost = False
         self.waiting = False  # whether the reader is waiting for input: nothing in hand
         self.wakeable = False  # whether a signal ends the wait: only the main thread handles any
         self.waking = False  # whether the signal on its way is the watch's own
@@ -198,6 +202,11 @@ class Budget:
             self.reason = reason
         if self._divisible:
             self._cut()
+
+    def lose(self) -> None:
+        """Stop, and commit nothing more: what is worked on is somebody else's by now."""
+        self.lost = True
+        self.stop(LEASE_LOST)
 
     @property
     def asked(self) -> bool:

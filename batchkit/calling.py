@@ -305,6 +305,11 @@ def _unwrapped(function: Any) -> Any:
     return function
 
 
+def command_of(function: Any) -> Any:
+    """Return the function if it is a `commands.Command`, which ends its own processes in time; `None` for others."""
+    return function if getattr(function, "__batchkit_command__", None) is True else None
+
+
 def name_of(function: Callable[..., Any] | None) -> str | None:
     """Return the name by which a job knows its function; `None` for none."""
     if function is None:

@@ -12,6 +12,10 @@ from batchkit.errors import UsageError
 from batchkit.rounds import merged_by, rounds_of
 from batchkit.writers.custom import TargetOutput
 from batchkit.writers.kinds import output_for, schema_names, schema_of_text, schema_text, suffix_for
+from batchkit.writers.lines import LineKind
+from batchkit.writers.output import FileOutput
+from batchkit.writers.pickled import Pickled
+from batchkit.writers.printed import PrintedOutput, is_printed
 from batchkit.writers.round import RoundOutput
 from batchkit.writers.stdout import StdoutOutput
 
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
     from batchkit.resume import OpenJob
     from batchkit.writers.base import Output, Writer
     from batchkit.writers.custom import Target
-    from batchkit.writers.output import FileOutput
 
 STDOUT = "-"
 
@@ -31,13 +34,15 @@ STDOUT = "-"
 class Destination(NamedTuple):
     """What a run was given: output, a path, "-" for standard output, `None` for the job's own directory.
 
-    own: an output of the user's own instead. output_format, schema: see `output_for`.
+    own: an output of the user's own instead. several: whether several workers may bring results. output_format, schema:
+    see `output_for`.
     """
 
     output: str | None
     output_format: str | None = None
     schema: Mapping[str, Any] | str | None = None
     own: Target | None = None
+    several: bool = False
 
     def path(self, job: JobDirectory) -> str:
         """Return where the results of a job stand: absolute, links resolved, "/" behind a directory; or "-"."""
@@ -70,13 +75,19 @@ class Destination(NamedTuple):
         """Whether results are to be found again outside of this process without a job's directory."""
         return self.output is not None or self.own is not None
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether the results gather in parts, which several processes may write at once."""
+        return self.own is None and self.output != STDOUT
+
     def make(self, job: JobDirectory, uuid: str) -> Output:
         """Return the output for the job with this uuid. Raises `UsageError`."""
         if self.own is not None:
             return TargetOutput(self.own)
         path = self.path(job)
         if path == STDOUT:
-            return StdoutOutput()
+            several = self.several or is_printed(job.path, uuid)
+            return PrintedOutput(job.path, uuid) if several else StdoutOutput()
         return output_for(path, uuid, job.path, output_format=self.output_format, schema=self.schema)
 
     def refuse_input(self, job: JobDirectory, sources: Sequence[str], patterns: Iterable[str]) -> None:
@@ -99,12 +110,36 @@ class Destination(NamedTuple):
                 raise UsageError(f"the output '{path}' holds an input of the job; give another -o")
 
 
+class MemoryDestination(NamedTuple):
+    """Where workers put what is to come back to this process: parts in a directory that goes with the run."""
+
+    kept: bool = False
+    in_parts: bool = True
+
+    def definition(self, job: JobDirectory) -> dict[str, Any]:
+        """Return nothing: no other run knows the job."""
+        del job
+        return {"output": None}
+
+    def options(self) -> dict[str, Any]:
+        """Return nothing, as above."""
+        return {}
+
+    def make(self, job: JobDirectory, uuid: str) -> FileOutput:
+        """Return the output."""
+        return FileOutput(os.path.join(job.path, "results"), LineKind(Pickled()), uuid, job.path)
+
+    def refuse_input(self, job: JobDirectory, sources: Sequence[str], patterns: Iterable[str]) -> None:
+        """Refuse nothing: nobody else writes there."""
+
+
 class RoundDestination(NamedTuple):
     """Where the results of a round go: a part at `path`, written by what `writer` makes."""
 
     path: str
     writer: Callable[[], Writer]
     kept: bool = True
+    in_parts: bool = False
 
     def definition(self, job: JobDirectory) -> dict[str, Any]:
         """Return nothing: a round is known by its job."""
@@ -163,6 +198,11 @@ def stored(job: JobDirectory) -> Iterator[Any]:
     if output is None:
         where = {STDOUT: "standard output"}.get(manifest.definition["output"], manifest.definition["output"])
         raise UsageError(f"the results of the job '{job.name}' went to {where}; batchkit does not keep them")
+    return stored_in(output, job, manifest)
+
+
+def stored_in(output: FileOutput, job: JobDirectory, manifest: Manifest) -> Iterator[Any]:
+    """Yield what stands in the output of a job, in input order."""
     if not manifest.ready:
         return iter(())
     points = job.commits(manifest)
@@ -174,7 +214,8 @@ def stored(job: JobDirectory) -> Iterator[Any]:
 
 def refuse_lost_beginning(opened: OpenJob, done: int) -> None:
     """A paused job whose standard output is a new, empty file would leave the first results out of it."""
-    if not isinstance(opened.output, StdoutOutput) or not done or all(shard.ended for shard in opened.shards):
+    printed = isinstance(opened.output, PrintedOutput) and opened.output.begun
+    if not (printed or isinstance(opened.output, StdoutOutput)) or not done or all(s.ended for s in opened.shards):
         return
     facts = os.fstat(sys.stdout.fileno())  # there is one, or the output could not have been made
     if stat.S_ISREG(facts.st_mode) and facts.st_size == 0:

@@ -6,6 +6,7 @@
     ├── ItemError               exit 1   the function failed on an item, or its result cannot be stored
     ├── TooManyFailures         exit 1   more items failed than `max_failures` allows
     ├── WorkerDied                       the process in which the function was called is gone
+    ├── CommandFailed                    a command ended with a status other than 0; raised by `batchkit.command`
     ├── UnreadableItem                   why an item could not be read; also a ValueError
     ├── StorageError            exit 1   the disk refused to open, write, sync or rename
     ├── DamageError             exit 1   what batchkit stored earlier is unreadable or gone
@@ -62,6 +63,27 @@ class TooManyFailures(BatchkitError):
 
 class WorkerDied(BatchkitError):
     """The process in which the function was called died in the middle of a call."""
+
+
+class CommandFailed(BatchkitError):
+    """A command ended with a status other than 0, or its output cannot be a result.
+
+    status: the exit status; negative: the number of the signal that killed it; `None`: it was ended from here.
+    stderr: the end of what it wrote to standard error, at most about 8 KB.
+    """
+
+    def __init__(self, message: str = "the command failed", *, status: int | None = None, stderr: str = "") -> None:
+        """Keep the status, and the text as a note that tracebacks show."""
+        super().__init__(message)
+        self.status = status
+        self.stderr = stderr
+        if stderr.strip():
+            self.add_note(stderr.rstrip())
+
+    @property
+    def __batchkit_traceback__(self) -> str:
+        """What is kept of it as the traceback of a failure."""
+        return f"{self.stderr.rstrip()}\n{type(self).__name__}: {self}" if self.stderr.strip() else ""
 
 
 class UnreadableItem(BatchkitError, ValueError):

@@ -30,16 +30,17 @@ import os
 import time
 import uuid
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 from batchkit import files, journal
 from batchkit.errors import DamageError, JobLocked, UsageError
-from batchkit.locks import held, holder, pid_in
+from batchkit.locks import held, holder, lease_holder, lease_looks_held, leased, pid_in
 from batchkit.model import Checkpoint, Shard, Span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 FORMAT = 2
 PLAN_FORMAT = 1
@@ -48,6 +49,29 @@ LOCK_PATIENCE = 1.0
 
 SHARD_PATIENCE = 10.0
 """Seconds for which a resume waits for the lock of a shard that a worker of a dead run may still hold."""
+
+
+SLICE_PATIENCE = 60.0
+"""Seconds for which a run of a slice tries the job's lock, which the others hold for moments."""
+
+
+class Slice(NamedTuple):
+    """One of several parts of a job, from 1, that different hosts work on at once.
+
+    The shards of a slice are those whose numbers leave `number - 1` when divided by `of`, their count: so each slice
+    can make new ones without asking the others.
+    """
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        """Return it as it is given."""
+        return f"{self.number}/{self.of}"
+
+    def has(self, shard: int) -> bool:
+        """Tell whether a shard is of this slice."""
+        return shard % self.of == self.number - 1
 
 
 class Manifest(NamedTuple):
@@ -68,6 +92,7 @@ class Manifest(NamedTuple):
     replace: bool
     plan: list[Shard]
     options: dict[str, Any] | None = None
+    slices: int = 1
 
 
 def new_manifest(  # keyword-only fields of one value
@@ -113,14 +138,23 @@ def check_name(name: str) -> str:
 class JobDirectory:
     """One job on disk."""
 
-    def __init__(self, state_dir: str, name: str) -> None:
-        """Name the directory; nothing is touched."""
+    def __init__(self, state_dir: str, name: str, part: Slice | None = None) -> None:
+        """Name the directory; nothing is touched. part: the slice that this run works on; `None`: on the whole job."""
         self.name = check_name(name)
         self.state_dir = os.path.abspath(state_dir)
         self.path = os.path.join(self.state_dir, name)
+        self.part = part
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
+
+    def own(self, name: str) -> str:
+        """Return the path of a file that each slice has for itself."""
+        return self._file(name if self.part is None else f"slices/{self.part.number:05d}.{name}")
+
+    def has(self, shard: int) -> bool:
+        """Tell whether this run may work on a shard."""
+        return self.part is None or self.part.has(shard)
 
     def shard_path(self, number: int) -> str:
         """Return the path of a shard's journal."""
@@ -132,6 +166,8 @@ class JobDirectory:
         files.refuse_shared_directory(self.state_dir)
         files.make_directory(self.path, 0o700)
         files.make_directory(self._file("shards"), 0o700)
+        if self.part is not None:
+            files.make_directory(self._file("slices"), 0o700)
 
     # The manifest
 
@@ -140,14 +176,21 @@ class JobDirectory:
         entry = self._load("job.json", FORMAT)
         if entry is None:
             return None
-        return Manifest(**entry, plan=self.load_plan(entry["job"]) if entry["ready"] else [])
+        return Manifest(**entry, plan=self.load_plan(entry["job"], entry["slices"]) if entry["ready"] else [])
 
-    def load_plan(self, job: str) -> list[Shard]:
+    def load_plan(self, job: str, slices: int) -> list[Shard]:
         """Return the shards of the job with this uuid, in input order. Raises `DamageError`."""
-        entry = self._load("plan.json", PLAN_FORMAT)
+        return list(chain.from_iterable(self._slice_of_plan(job, Slice(at, slices)) for at in range(1, slices + 1)))
+
+    def load_own_plan(self, job: str, slices: int) -> list[Shard]:
+        """Return those of them that this run may work on."""
+        return self.load_plan(job, slices) if self.part is None else self._slice_of_plan(job, self.part)
+
+    def _slice_of_plan(self, job: str, part: Slice) -> list[Shard]:
+        name = _plan_name(part)
+        entry = self._load(name, PLAN_FORMAT)
         if entry is None or entry["job"] != job:
-            path = self._file("plan.json")
-            raise DamageError(f"'{path}' is gone or of another start of the job; --restart starts over")
+            raise DamageError(f"'{self._file(name)}' is gone or of another start of the job; --restart starts over")
         return [Shard(number, Span(start, stop), first) for number, start, stop, first in entry["shards"]]
 
     def _load(self, name: str, known: int) -> dict[str, Any] | None:
@@ -171,22 +214,62 @@ class JobDirectory:
         del entry["plan"]
         files.replace(self._file("job.json"), json.dumps(entry, indent=1).encode() + b"\n")
 
-    def save_plan(self, job: str, plan: Sequence[Shard]) -> None:
-        """Replace the plan of the job with this uuid; durable on return."""
-        shards = [[shard.number, *shard.span, shard.first] for shard in plan]
-        entry = {"format": PLAN_FORMAT, "job": job, "shards": shards}
-        files.replace(self._file("plan.json"), json.dumps(entry).encode() + b"\n")
+    def save_plan(self, job: str, slices: int, plan: Sequence[Shard], only: Iterable[int] | None = None) -> None:
+        """Replace the plan of the job with this uuid; durable on return.
+
+        only: shards of the slices that were changed; `None`: all may be.
+        """
+        changed = range(slices) if only is None else {number % slices for number in only}
+        for part in (Slice(number + 1, slices) for number in changed):
+            shards = [[shard.number, *shard.span, shard.first] for shard in plan if part.has(shard.number)]
+            entry = {"format": PLAN_FORMAT, "job": job, "shards": shards}
+            files.replace(self._file(_plan_name(part)), json.dumps(entry).encode() + b"\n")
 
     # Locks
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the job's lock. Raises `JobLocked`, naming the holder, if another run keeps it."""
+        """Hold the job's lock; of a whole job its slices, too. Raises `JobLocked`, naming the holder."""
         path = self._file("lock")
-        with held(path, LOCK_PATIENCE) as got:
+        with held(path, LOCK_PATIENCE if self.part is None else SLICE_PATIENCE) as got:
             if not got:
                 raise JobLocked(f"the job '{self.name}' is being run by {holder(path)}; wait for it or stop it")
+            if self.part is None:
+                self._refuse_live_slices()
             yield
+
+    def _refuse_live_slices(self) -> None:
+        """Refuse to work on a job while others work on parts of it."""
+        for path in self._leases():
+            with leased(path, _nothing, _nothing) as got:
+                if not got:
+                    who = os.path.basename(path).partition(".")[0]
+                    raise JobLocked(
+                        f"slice {int(who)} of the job '{self.name}' is being run by {lease_holder(path)}; wait for it "
+                        "or stop it"
+                    )
+
+    def _leases(self) -> list[str]:
+        directory = self._file("slices")
+        names = os.listdir(directory) if os.path.isdir(directory) else []
+        return [os.path.join(directory, name) for name in sorted(names) if name.endswith(".lease")]
+
+    @contextmanager
+    def slice_locked(self, lost: Callable[[], None], say: Callable[[str], None]) -> Iterator[bool]:
+        """Hold the slice of this run; yield whether its last run ended without giving it back. Raises `JobLocked`.
+
+        lost: called in a thread if another host took it: see `locks.leased`.
+        """
+        path, mark = self.own("lease"), self.own("held")
+        with leased(path, lost, say) as got:
+            if not got:
+                raise JobLocked(f"slice {self.part} of the job '{self.name}' is being run by {lease_holder(path)}")
+            left = os.path.exists(mark)
+            files.show(mark, b"")
+            try:
+                yield left
+            finally:
+                files.remove(mark)
 
     @contextmanager
     def shard_locked(self, number: int) -> Iterator[None]:
@@ -198,9 +281,9 @@ class JobDirectory:
             yield
 
     def await_workers(self, plan: Sequence[Shard]) -> None:
-        """Wait until nobody works on these shards: workers may outlive their run by a moment. Raises `JobLocked`."""
+        """Wait until nobody works on our shards: workers may outlive their run by a moment. Raises `JobLocked`."""
         for shard in plan:
-            if os.path.exists(self._shard_lock(shard.number)):
+            if self.has(shard.number) and os.path.exists(self._shard_lock(shard.number)):
                 with self.shard_locked(shard.number):
                     pass
 
@@ -220,7 +303,7 @@ class JobDirectory:
     @contextmanager
     def plan_locked(self) -> Iterator[None]:
         """Hold what whoever changes the plan holds while it does."""
-        with held(self._file("plan.lock"), math.inf):
+        with held(self.own("plan.lock"), math.inf):
             yield
 
     def deadly(self, number: int) -> int | None:
@@ -237,6 +320,7 @@ class JobDirectory:
         directory = self._file("shards")
         with files.naming("read", directory):
             left = [entry.path for entry in os.scandir(directory) if entry.name.endswith((".wanted", ".deadly"))]
+            left = [path for path in left if self.has(int(os.path.basename(path).partition(".")[0]))]
         for path in left:
             files.remove(path)
 
@@ -244,17 +328,19 @@ class JobDirectory:
 
     def ask_to_stop(self, run: int, reason: str) -> None:
         """Ask the workers of a run to stop; others ignore it."""
-        files.show(self._file("stop"), json.dumps({"run": run, "reason": reason}).encode())
+        files.show(self.own("stop"), json.dumps({"run": run, "reason": reason}).encode())
 
     def asked_to_stop(self, run: int) -> str | None:
         """Return why the workers of a run are to stop; `None` if they are not."""
-        data = files.read_bytes(self._file("stop"))
+        data = files.read_bytes(self.own("stop"))
         entry = {} if data is None else json.loads(data)
         reason: str | None = entry.get("reason") if entry.get("run") == run else None
         return reason
 
     def running(self) -> bool:
-        """Tell whether a run holds the job now."""
+        """Tell whether a run holds the job or a slice now."""
+        if any(map(lease_looks_held, self._leases())):
+            return True
         if not os.path.exists(self._file("lock")):
             return False
         with held(self._file("lock"), 0) as got:
@@ -262,10 +348,16 @@ class JobDirectory:
 
     def holder(self) -> str:
         """Return who holds the lock, or held it last, for messages."""
+        leases = [path for path in self._leases() if lease_looks_held(path)]
+        if leases:
+            slices = ", ".join(str(int(os.path.basename(path).partition(".")[0])) for path in leases)
+            return f"{lease_holder(leases[0])}{' and others' if len(leases) > 1 else ''} (slices {slices})"
         return holder(self._file("lock"))
 
     def clean(self) -> None:
-        """Remove what an interrupted replacement left behind; only under the lock."""
+        """Remove what an interrupted replacement left behind; only under the lock, and while no slice is held."""
+        if self.part is not None:
+            return
         for directory in (self.path, self._file("shards")):
             with files.naming("read", directory):
                 left = [entry.path for entry in os.scandir(directory) if entry.name.endswith(".new")]
@@ -275,18 +367,28 @@ class JobDirectory:
     # History
 
     def runs(self) -> list[dict[str, Any]]:
-        """Return the entries of `runs.jsonl`; lines that a crash left torn are passed over."""
+        """Return the entries of `runs.jsonl`, for a whole job those of its slices, too; torn lines are passed over."""
+        paths = [self.own("runs.jsonl")]
+        if self.part is None and os.path.isdir(self._file("slices")):
+            names = sorted(os.listdir(self._file("slices")))
+            paths += [self._file(f"slices/{name}") for name in names if name.endswith(".runs.jsonl")]
         entries = []
-        for line in (files.read_bytes(self._file("runs.jsonl")) or b"").splitlines():
+        for line in chain.from_iterable((files.read_bytes(path) or b"").splitlines() for path in paths):
             try:
                 entries.append(json.loads(line))
             except ValueError:
                 continue
-        return [entry for entry in entries if isinstance(entry, dict)]
+        known = [entry for entry in entries if isinstance(entry, dict)]
+        return (
+            known
+            if len(paths) == 1
+            else sorted(known, key=lambda entry: float(entry.get("end", entry.get("start", 0))))
+        )
 
     def record_run(self, entry: dict[str, Any]) -> None:
         """Append a line to `runs.jsonl`. For people: nothing depends on it, so it is not synced."""
-        _append_line(self._file("runs.jsonl"), json.dumps(entry).encode() + b"\n", sync=False)
+        part = {} if self.part is None else {"slice": str(self.part)}
+        _append_line(self.own("runs.jsonl"), json.dumps({**entry, **part}).encode() + b"\n", sync=False)
 
     def publish_log(self, job: str) -> PublishLog:
         """Return the log of publishing of the job with this uuid."""
@@ -364,6 +466,14 @@ def _append_line(path: str, line: bytes, *, sync: bool) -> None:
         file.close()
     if sync:  # also where the file was there already: its name may be only in the page cache of a killed run
         files.sync_directory(os.path.dirname(path))
+
+
+def _plan_name(part: Slice) -> str:
+    return "plan.json" if part.of == 1 else f"slices/{part.number:05d}.plan.json"
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing."""
 
 
 def names(state_dir: str) -> Sequence[str]:

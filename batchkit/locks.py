@@ -2,6 +2,9 @@
 
 The lock files stay: removing one would let two processes hold locks of the same name. Their text says who took the
 lock last, for messages only.
+
+Between hosts that share a directory there are leases, too: a file that its holder touches now and then. One that has
+not been touched for some time is anybody's, though its holder may be asleep and not know: see `leased`.
 """
 
 from __future__ import annotations
@@ -13,13 +16,16 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLease, Timeout
 
 from batchkit import files
 from batchkit.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+LEASE = 30.0
+"""Seconds without a sign of life after which a lease is anybody's. All hosts must agree."""
 
 
 @contextmanager
@@ -56,6 +62,52 @@ def held(path: str, patience: float, *, signed: bool | None = None) -> Iterator[
         yield True
     finally:
         lock.release()
+
+
+@contextmanager
+def leased(path: str, lost: Callable[[], None], say: Callable[[str], None]) -> Iterator[bool]:
+    """Try to hold a lease; yield whether it is held.
+
+    lost: called in a thread when somebody else took it, because this process gave no sign of life for `LEASE` seconds:
+    it must stop then. Of a dead process of this host a lease is taken over at once; whether one of another host lives
+    is seen after `LEASE` seconds only, and waited for, of which `say` tells.
+    """
+    lease = SoftFileLease(
+        path, lease_duration=LEASE, on_compromise=lambda _: lost(), thread_local=False, mode=files.PRIVATE
+    )
+    try:
+        lease.acquire(timeout=1.0)
+    except Timeout:
+        if f"host={os.uname().nodename}\n" in (files.read_bytes(path) or b"").decode(errors="replace"):
+            yield False
+            return
+        say(f"another host holds '{path}'; waiting up to {LEASE + 10:.0f} s to see whether it is alive")
+        try:
+            lease.acquire(timeout=LEASE + 10)
+        except Timeout:
+            yield False
+            return
+    except OSError as error:
+        raise StorageError(f"cannot lease '{path}': {error.strerror or error}") from error
+    try:
+        yield True
+    finally:
+        lease.release()
+
+
+def lease_looks_held(path: str) -> bool:
+    """Tell whether a lease is probably held: it was touched lately. For looking only: clocks of hosts differ."""
+    try:
+        return time.time() - os.stat(path).st_mtime < 2 * LEASE
+    except FileNotFoundError:
+        return False
+
+
+def lease_holder(path: str) -> str:
+    """Return who holds a lease, for messages."""
+    text = (files.read_bytes(path) or b"").decode(errors="replace")
+    facts = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return f"pid {facts['pid']} on {facts['host']}" if {"pid", "host"} <= facts.keys() else "another process"
 
 
 def pid_in(path: str) -> int | None:

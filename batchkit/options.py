@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import os
+import re
 from typing import Any
 
 from batchkit.budget import Budget, seconds_of, seconds_until
-from batchkit.calling import name_of
+from batchkit.calling import command_of, name_of
 from batchkit.errors import UsageError
 from batchkit.failures import Policy
+from batchkit.job import Slice
 from batchkit.loading import load, names_of, spec_of
 
 TYPE_CHECKING = False
@@ -43,6 +46,18 @@ def check_batch_format(batch_format: str | None, *, batched: bool) -> None:
             raise UsageError("batch_format is for batched functions; give batched=True (--batched), or leave it out")
 
 
+def batched_of(function: Callable[..., Any] | None, *, batched: bool, batch_format: str | None) -> bool:
+    """Return whether a function takes batches; of a command, it knows. Raises `UsageError` for a contradiction."""
+    command = command_of(function)
+    if command is None:
+        return batched
+    if batch_format is not None:
+        raise UsageError("batch_format is for functions; a command gets an item a line, rows as JSON")
+    if batched and not command.batch:
+        raise UsageError(f"{command!r} takes single items; for whole batches give batch=True (--exec-batch)")
+    return bool(command.batch)
+
+
 def policy_of(on_error: str, retries: int, retry_on: Any, retry_wait: Any, retry_max_wait: Any, isolate: str) -> Policy:
     """Return what is done about failures; durations as `seconds_of` takes them. Raises `UsageError`."""
     check_choice("on_error", on_error, ("stop", "skip"))
@@ -63,8 +78,58 @@ def timeout_of(timeout: Duration | None, function: Callable[..., Any] | None) ->
     return None if function is None else seconds
 
 
+def slice_of(shard: str | tuple[int, int] | None) -> Slice | None:
+    """Return the slice that a run is for: "3/8", (3, 8), or "slurm" in a task of an array job. Raises `UsageError`."""
+    if shard is None:
+        return None
+    if shard == "slurm":
+        return _slice_of_slurm()
+    found = re.fullmatch(r"(\d+)/(\d+)", shard.strip()) if isinstance(shard, str) else None
+    number, of = (int(found[1]), int(found[2])) if found else shard if isinstance(shard, tuple) else (0, 0)
+    if not 1 <= number <= of:
+        raise UsageError(f"shard is {shard!r}; give a slice such as '3/8' (from 1/8 to 8/8), or 'slurm'")
+    return Slice(number, of)
+
+
+def _slice_of_slurm() -> Slice:
+    """Return the slice of this task of a Slurm array job (sbatch(1), "OUTPUT ENVIRONMENT VARIABLES")."""
+    given = [os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "MIN", "MAX", "COUNT")]
+    if not all(each.isdigit() for each in given):
+        raise UsageError("shard is 'slurm', and this is no task of a Slurm array job; give a slice such as '3/8'")
+    at, first, last, of = map(int, given)
+    step = (last - first) // (of - 1) if of > 1 else 1
+    if (at - first) % step or first + step * (of - 1) != last:
+        raise UsageError("the tasks of this array job are not evenly numbered; give --shard I/N yourself")
+    return Slice((at - first) // step + 1, of)
+
+
+def check_slice(part: Slice | None, work: Work, *, restart: bool) -> None:
+    """Raise `UsageError` where a slice cannot be worked on alone."""
+    if part is None:
+        return
+    if restart:
+        raise UsageError("a slice cannot start over for the others; run: batchkit reset JOB")
+    if not work.reader.durable or not hasattr(work.reader, "split") or not work.reader.restartable:
+        raise UsageError("shard is for files that can be read from anywhere; leave it out")
+    if not work.destination.in_parts:
+        raise UsageError("shard needs an output that all slices can write parts of; give -o FILE, or leave it out")
+
+
+def within(function: Callable[..., Any] | None, seconds: float | None) -> Callable[..., Any] | None:
+    """Return a command with the time limit of the run, if there is one; any other function as it is."""
+    command = command_of(function)
+    return function if command is None else command.within(seconds)
+
+
+def is_numbered(function: Callable[..., Any] | None) -> bool:
+    """Tell whether a function asks for the numbers of its items, for which they must be counted."""
+    command = command_of(function)
+    return command is not None and command.numbered
+
+
 DEFAULTS: dict[str, Any] = {
     "function": None,
+    "command": None,
     "batch_size": 100,
     "batch_format": None,
     "retries": 0,
@@ -82,9 +147,11 @@ DEFAULTS: dict[str, Any] = {
 def options_of(work: Work | Again, limit: Limit) -> dict[str, Any]:
     """Return what a `retry` is to do as this run did, or as the retry that it goes on with did."""
     policy = work.policy
+    command = command_of(work.function)
     return {
         "function": spec_of(work.function),
         "function_name": name_of(work.function),
+        "command": None if command is None else command.recipe(),
         "batch_size": work.batch_size,
         "batch_format": work.batch_format,
         "retries": policy.retries,
@@ -116,6 +183,10 @@ def function_of(manifest: Manifest, known: Mapping[str, Any]) -> Callable[..., A
 
     Raises `UsageError` if it cannot be found again by a name.
     """
+    if known["command"] is not None:
+        from batchkit.commands import command  # noqa: PLC0415  # loads subprocess
+
+        return command(**known["command"])
     name = known.get("function_name", manifest.definition["function"])
     spec = known["function"]
     if name is not None and spec is None:

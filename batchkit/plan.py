@@ -6,15 +6,16 @@ A crash before it leaves files that nobody reads, whose numbers the next new sha
 
 from __future__ import annotations
 
-from itertools import chain
+import itertools
 from typing import NamedTuple
 
 from batchkit.model import Shard, Span
+from batchkit.readers.base import count, split
 from batchkit.resume import new_shard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from batchkit.job import JobDirectory
     from batchkit.readers.base import Reader
@@ -25,29 +26,16 @@ if TYPE_CHECKING:
 class Place(NamedTuple):
     """What the shards of a job have in common.
 
-    frozen: how many are published. rounds: those whose results are not in the published output yet.
+    slices: how many slices the job has. frozen: how many shards are published. rounds: those whose results are not in
+    the published output yet.
     """
 
     job: JobDirectory
     uuid: str
+    slices: int
     output: Output
     frozen: int
     rounds: Sequence[Round]
-
-
-_TOGETHER = 1_000
-"""Items that are read at a time where they are only counted."""
-
-
-def split(reader: Reader, span: Span, count: int) -> list[Span]:
-    """Cut a span into at most `count`, each beginning with an item; as it is where its reader cannot."""
-    cut = getattr(reader, "split", None)
-    return [span] if cut is None or count < 2 else cut(span, count)  # noqa: PLR2004
-
-
-def count(reader: Reader, span: Span) -> int:
-    """Return the number of items in a span, by reading it."""
-    return sum(len(batch.items) for batch in reader.read(span, _TOGETHER))
 
 
 def divided(reader: Reader, state: ShardState, pieces: int, numbers: Iterable[int], *, numbered: bool) -> list[Shard]:
@@ -66,53 +54,43 @@ def divided(reader: Reader, state: ShardState, pieces: int, numbers: Iterable[in
 
 def extended(plan: Sequence[Shard], changed: dict[int, list[Shard]]) -> list[Shard]:
     """Return the plan with shards replaced, by number, by what they were divided into."""
-    return list(chain.from_iterable(changed.get(shard.number, [shard]) for shard in plan))
+    return list(itertools.chain.from_iterable(changed.get(shard.number, [shard]) for shard in plan))
 
 
-def free_numbers(plan: Sequence[Shard]) -> Iterable[int]:
-    """Yield numbers that no shard has."""
-    number = max(shard.number for shard in plan) + 1
-    while True:
-        yield number
-        number += 1
+def free_numbers(plan: Sequence[Shard], number: int, slices: int) -> Iterator[int]:
+    """Yield numbers that no shard has, in the slice of the shard with this number."""
+    return itertools.count(
+        max(each.number for each in plan if each.number % slices == number % slices) + slices, slices
+    )
 
 
-def save(job: JobDirectory, uuid: str, output: Output, plan: Sequence[Shard], new: Sequence[Shard]) -> None:
+def save(place: Place, plan: Sequence[Shard], new: Sequence[Shard]) -> None:
     """Make the journals and parts of new shards, then replace the plan; durable on return. Call it under its lock."""
     for shard in new:
-        new_shard(job, uuid, shard)
-    output.prepare([shard.number for shard in new], afresh=False)
-    job.save_plan(uuid, plan)
+        new_shard(place.job, place.uuid, shard)
+    numbers = [shard.number for shard in new]
+    place.output.prepare(numbers, afresh=False)
+    place.job.save_plan(place.uuid, place.slices, plan, numbers)
 
 
-def for_workers(
-    job: JobDirectory,
-    uuid: str,
-    output: Output,
-    reader: Reader,
-    states: Sequence[ShardState],
-    workers: int,
-    *,
-    numbered: bool,
-) -> list[Shard]:
-    """Cut unfinished shards so that there is one for each worker, if that can be; return the plan. Durable on return.
+def for_workers(place: Place, reader: Reader, states: Sequence[ShardState], workers: int, *, numbered: bool) -> None:
+    """Cut unfinished shards so that there is one for each worker, if that can be. Durable on return.
 
     One is enough: who is done earlier takes of what others have left, see `sharing`.
     """
-    plan = [state.shard for state in states]
     left = [state for state in states if not state.ended]
     if not left or len(left) >= workers:
-        return plan
+        return
+    plan = place.job.load_plan(place.uuid, place.slices)
     sizes = [reader.extent(Span(state.cursor, state.shard.span.stop)) for state in left]
     total = sum(size or 0 for size in sizes)
-    numbers = iter(free_numbers(plan))
     changed: dict[int, list[Shard]] = {}
     for state, size in zip(left, sizes, strict=True):
         pieces = round(workers * (size or 0) / total) if total and None not in sizes else -(-workers // len(left))
         if pieces > 1:
+            known = [*plan, *itertools.chain.from_iterable(changed.values())]
+            numbers = free_numbers(known, state.number, place.slices)
             changed[state.number] = divided(reader, state, pieces, numbers, numbered=numbered)
     new = [shard for pieces in changed.values() for shard in pieces[1:]]
     if new:
-        plan = extended(plan, changed)
-        save(job, uuid, output, plan, new)
-    return plan
+        save(place, extended(plan, changed), new)

@@ -12,11 +12,14 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
 
 from batchkit import journal, plan
+from batchkit.budget import LEASE_LOST
 from batchkit.errors import BatchkitError
 from batchkit.processes import ProcessDied, Processes
 from batchkit.progress import sayer
 from batchkit.quota import Quota
 from batchkit.workers import Task, work_on_job
+from batchkit.writers.printed import PrintedOutput
+from batchkit.writers.stdout import OutputClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,11 +49,11 @@ def work_in_parallel(work: Work, place: Place, states: Sequence[ShardState], run
     if all(state.ended for state in states):
         return True
     job = place.job
-    shards = plan.for_workers(job, place.uuid, place.output, work.reader, states, work.workers, numbered=work.numbered)
-    account.tally.take_plan(shards)
+    plan.for_workers(place, work.reader, states, work.workers, numbered=work.numbered)
+    account.tally.take_plan(job.load_own_plan(place.uuid, place.slices))
     job.clear_requests()
     if work.budget.terms().leased:
-        Quota(job.path, work.workers).begin(*work.budget.left)
+        Quota(job.own("quota.json"), work.workers).begin(*work.budget.left)
     executor = work.executor or Processes(work.workers)
     pool = _Pool(work, place, run, account, executor)
     try:
@@ -80,7 +83,10 @@ class _Pool:
         self._say = sayer(work.progress)
         sent = work._replace(budget=None, executor=None, options=None, progress="none")  # type: ignore[arg-type]
         terms = work.budget.terms()
-        self._task = Task(place.job.state_dir, place.job.name, place.uuid, sent, run, terms, place.frozen, place.rounds)
+        job = place.job
+        self._task = Task(
+            job.state_dir, job.name, job.part, place.slices, place.uuid, sent, run, terms, place.frozen, place.rounds
+        )
 
     def work(self) -> None:
         """Wait until all workers are done. Raises the first error of one, when the others have stopped."""
@@ -121,7 +127,8 @@ class _Pool:
     def _stop(self) -> None:
         if not self._stopped:
             self._stopped = True
-            self._place.job.ask_to_stop(self._run, "SIGTERM")
+            reason = self._work.budget.reason
+            self._place.job.ask_to_stop(self._run, LEASE_LOST if reason == LEASE_LOST else "SIGTERM")
 
     def _look(self) -> None:
         """Look how far the job is, and whether it is to stop."""
@@ -138,7 +145,7 @@ class _Pool:
     def _follow(self) -> None:
         """Read the newest commits off the journals."""
         job, tally = self._place.job, self._account.tally
-        tally.take_plan(job.load_plan(self._place.uuid))
+        tally.take_plan(job.load_own_plan(self._place.uuid, self._place.slices))
         for shard in tally.plan:
             known = tally.point(shard.number)
             if known is None or not known.end:
@@ -146,6 +153,16 @@ class _Pool:
                 if point is not None and (known is None or point.seq > known.seq):
                     tally.put(shard.number, point)
         self._account.show()
+        if isinstance(self._place.output, PrintedOutput) and not self._stopped:
+            self._print(self._place.output)
+
+    def _print(self, output: PrintedOutput) -> None:
+        tally, budget = self._account.tally, self._work.budget
+        try:
+            output.print_committed([shard.number for shard in tally.plan], tally.points, budget.go_on)
+        except OutputClosed:
+            budget.stop("output")
+            self._stop()
 
     def _replace(self, death: ProcessDied) -> None:
         """Start another worker; where deaths are repeated at one place, see to it that care is taken there."""
@@ -186,7 +203,7 @@ class _Pool:
     def take_points(self) -> None:
         """Take the newest commits of shards of which no worker has reported: it died later, on another one."""
         job, tally = self._place.job, self._account.tally
-        tally.take_plan(job.load_plan(self._place.uuid))
+        tally.take_plan(job.load_own_plan(self._place.uuid, self._place.slices))
         for shard in tally.plan:
             point = journal.last(job.shard_path(shard.number))
             if point is not None:

@@ -6,7 +6,7 @@ import math
 import time
 
 from batchkit.budget import Interrupted
-from batchkit.errors import TooManyFailures
+from batchkit.errors import StorageError, TooManyFailures
 from batchkit.handling import item_error
 from batchkit.model import Checkpoint, Span
 from batchkit.syncing import Syncer
@@ -222,6 +222,8 @@ class Processor:
 
     def _commit(self, batch: Batch, begun: float, failed: int = 0, skipped: int = 0) -> None:
         """Make the checkpoint of cursor, counts and marks, and append it: the one line that moves progress."""
+        if self._budget.lost:
+            raise StorageError("another host has taken over this slice of the job, which was not heard of for too long")
         if self._syncer.error is not None:
             self._syncer.wait()  # which raises it: a sync error is final, and nothing more is committed
         if self._sync_interval == 0:

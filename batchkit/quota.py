@@ -28,10 +28,10 @@ _SHARE = 4
 class Quota:
     """The quota of one run, in the directory of its job."""
 
-    def __init__(self, directory: str, workers: int) -> None:
-        """Name it."""
-        self._path = os.path.join(directory, "quota.json")
-        self._lock = os.path.join(directory, "quota.lock")
+    def __init__(self, path: str, workers: int) -> None:
+        """Name it: `quota.json`, wherever that is."""
+        self._path = path
+        self._lock = os.path.splitext(path)[0] + ".lock"
         self._workers = workers
 
     def begin(self, items: float, batches: float) -> None:

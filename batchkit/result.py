@@ -22,7 +22,11 @@ EXIT_PAUSED = 75
 JOB_LEFT = "the job itself has work left: run it again, and what this brought comes into its output"
 """Why a retry is not the end, though all failures were tried."""
 
+OTHERS_LEFT = "the output appears when all slices are done"
+"""What is left to say of a slice that is done before others."""
+
 _REASONS = {
+    "lease": "another host took this slice over",
     "time": "the time is used up",
     "wait": "the next attempt would be beyond the time limit",
     "items": "the number of items asked for is done",
@@ -137,6 +141,16 @@ class Result(NamedTuple):
     def __repr__(self) -> str:
         """Return the summary, so that a notebook cell or a prompt says what happened."""
         return f"<Result {self.summary()}>"
+
+
+class Sliced(Result):
+    """What a run of one slice of a job did; all counts are the slice's. output: `None` while others have work left."""
+
+    __slots__ = ()
+
+    def summary(self) -> str:
+        """Say in one line what was done and what comes next."""
+        return super().summary() + (f"; {OTHERS_LEFT}" if self.completed and self.reason else "")
 
 
 class Retried(Result):

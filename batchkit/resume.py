@@ -11,6 +11,7 @@ from batchkit.errors import DamageError, DefinitionChanged, InputChanged, JobLoc
 from batchkit.failure_file import FailureFile, path_beside
 from batchkit.job import JobDirectory, Manifest, new_manifest
 from batchkit.model import Shard, Span, Verdict
+from batchkit.readers.base import count, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 
 
 class Wishes(NamedTuple):
-    """What the caller of this run asks for where a job exists already."""
+    """What the caller of this run asks for; numbered: that the items before each shard of a new job are counted."""
 
     restart: bool = False
     overwrite: bool = False
     on_input_change: str = "stop"
+    numbered: bool = False
 
 
 class Outputs(NamedTuple):
@@ -79,7 +81,10 @@ class ShardState(NamedTuple):
 
 
 class OpenJob(NamedTuple):
-    """A job that is ready to be worked on; its shards in input order, of which the first `frozen` are published."""
+    """A job that is ready to be worked on.
+
+    shards: those that this run may work on, in input order. frozen: how many of all are published, the first ones.
+    """
 
     manifest: Manifest
     output: Output
@@ -89,7 +94,7 @@ class OpenJob(NamedTuple):
     @property
     def order(self) -> list[int]:
         """The numbers of the shards, in input order."""
-        return [shard.number for shard in self.shards]
+        return [shard.number for shard in self.manifest.plan]
 
 
 def open_job(  # keyword-only
@@ -111,6 +116,7 @@ def open_job(  # keyword-only
     manifest = job.load()
     if manifest is not None and not wishes.restart:
         _refuse_other_definition(job.name, manifest.definition, definition)
+        _refuse_other_slices(job, manifest)
     if manifest is None or wishes.restart or not manifest.ready:
         return _begin(job, manifest, reader, definition, options, outputs, wishes)
     if wishes.overwrite and not manifest.replace:
@@ -123,7 +129,7 @@ def open_job(  # keyword-only
         opened = opened._replace(manifest=opened.manifest._replace(options=options))
         job.save(opened.manifest)
     joining = (job.publish_log(manifest.job).last() or {}).get("state") == "joining"
-    if len(opened.shards) == opened.frozen and not joining:
+    if len(opened.manifest.plan) == opened.frozen and not joining:
         opened.output.remove_parts()  # but not a merge of rounds that was stopped half way
     return opened
 
@@ -143,6 +149,8 @@ def found(job: JobDirectory, manifest: Manifest, outputs: Outputs, say: Say) -> 
     order = [shard.number for shard in manifest.plan]
     shards = []
     for index, shard in enumerate(manifest.plan):
+        if not job.has(shard.number):
+            continue
         writer = None if index < frozen else output.writer(shard.number, frozen=frozen, order=order)
         shards.append(recover(job, manifest.job, shard, writer, say))
     return OpenJob(manifest, output, shards, frozen)
@@ -155,6 +163,15 @@ def _refuse_other_definition(name: str, was: dict[str, Any], now: dict[str, Any]
                 f"the job '{name}' was begun with another {key} ({_short(was.get(key))}, now {_short(now.get(key))}); "
                 "give another --job NAME, or start over with --restart"
             )
+
+
+def _refuse_other_slices(job: JobDirectory, manifest: Manifest) -> None:
+    if job.part is not None and manifest.ready and manifest.slices != job.part.of:
+        was = "as a whole" if manifest.slices == 1 else f"in {manifest.slices} slices"
+        raise DefinitionChanged(
+            f"the job '{job.name}' was begun {was}, and this is slice {job.part}; give that number of slices, leave "
+            f"out --shard to do all that is left, or start over: batchkit reset {job.name}"
+        )
 
 
 def _short(value: Any) -> str:
@@ -177,6 +194,7 @@ def _begin(
 ) -> OpenJob:
     """Write the manifest of a new job: from here on it owns its output's name."""
     path = outputs.make("").path
+    slices = 1 if job.part is None else job.part.of
     left = None
     if earlier is not None and earlier.output != path:
         left, earlier = earlier, None
@@ -186,8 +204,8 @@ def _begin(
         fingerprint=reader.fingerprint(),
         output=path,
         replace=wishes.overwrite or (earlier is not None and job.may_replace(earlier)),
-        plan=[Shard(0, reader.whole(), 0)],
-    )._replace(options=options)
+        plan=_first_plan(reader, slices, numbered=wishes.numbered),
+    )._replace(options=options, slices=slices)
     output = outputs.make(manifest.job)
     output.refuse_foreign(replace=manifest.replace)
     other = output.other_owner()
@@ -199,15 +217,26 @@ def _begin(
     return _create(job, manifest, output)
 
 
+def _first_plan(reader: Reader, slices: int, *, numbered: bool) -> list[Shard]:
+    """Return a shard for each slice, as far as the input can be cut into so many."""
+    plan: list[Shard] = []
+    first: int | None = 0
+    for number, span in enumerate(split(reader, reader.whole(), slices)):
+        if number:
+            first = first + count(reader, plan[-1].span) if numbered and first is not None else None
+        plan.append(Shard(number, span, first))
+    return plan
+
+
 def _create(job: JobDirectory, manifest: Manifest, output: Output) -> OpenJob:
     """Make journals and parts, over whatever an interrupted attempt or an earlier start left."""
     files.remove_tree(os.path.join(job.path, "retries"))
     shards = [new_shard(job, manifest.job, shard) for shard in manifest.plan]
     output.prepare([shard.number for shard in shards], afresh=True)
-    job.save_plan(manifest.job, manifest.plan)
+    job.save_plan(manifest.job, manifest.slices, manifest.plan)
     manifest = manifest._replace(ready=True)
     job.save(manifest)
-    return OpenJob(manifest, output, shards, frozen=0)
+    return OpenJob(manifest, output, [shard for shard in shards if job.has(shard.number)], frozen=0)
 
 
 def new_shard(job: JobDirectory, uuid: str, shard: Shard) -> ShardState:
@@ -280,6 +309,8 @@ def _checked(job: JobDirectory, opened: OpenJob, reader: Reader, wishes: Wishes,
 def _extended(job: JobDirectory, opened: OpenJob, reader: Reader) -> OpenJob:
     """Take what the input has now behind the plan: into the last shard, or into a new one if that is at its end."""
     manifest, shards = opened.manifest, list(opened.shards)
+    if job.part is not None:  # the slices are those of the input as it was
+        return opened
     stop = reader.whole().stop
     last = shards[-1]
     if not last.ended:
@@ -287,12 +318,12 @@ def _extended(job: JobDirectory, opened: OpenJob, reader: Reader) -> OpenJob:
             raise InputChanged(f"the input ends before the cursor of the job '{manifest.name}'; --restart starts over")
         shards[-1] = last._replace(shard=last.shard._replace(span=Span(last.shard.span.start, stop)))
     elif stop is None or (last.cursor != stop and not _beyond(reader, last.cursor, stop)):
-        number = max(opened.order) + 1
+        number = max(each for each in opened.order if (each - last.number) % manifest.slices == 0) + manifest.slices
         shards.append(new_shard(job, manifest.job, Shard(number, Span(last.cursor, stop), last.behind)))
         opened.output.prepare([number], afresh=False)
     manifest = manifest._replace(plan=[each.shard for each in shards], fingerprint=reader.fingerprint())
     job.save_plan(
-        manifest.job, manifest.plan
+        manifest.job, manifest.slices, manifest.plan
     )  # before the fingerprint: what is appended is found as long as that is old
     job.save(manifest)
     return opened._replace(manifest=manifest, shards=shards)

@@ -6,32 +6,35 @@ import os
 import time
 from contextlib import closing
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from batchkit import files
 from batchkit.account import Account
 from batchkit.budget import Interrupted
-from batchkit.destination import leave_output, refuse_lost_beginning, stored
-from batchkit.failure_file import FailuresInMemory, failure_of
+from batchkit.destination import MemoryDestination, leave_output, refuse_lost_beginning, stored, stored_in
+from batchkit.failure_file import FailuresInMemory, failure_of, path_beside
+from batchkit.job import JobDirectory
 from batchkit.journal import NoJournal
 from batchkit.model import Shard
 from batchkit.plan import Place
 from batchkit.progress import sayer
-from batchkit.result import Result, reason_for_people
-from batchkit.resume import Outputs, open_job
+from batchkit.result import OTHERS_LEFT, Result, Sliced, reason_for_people
+from batchkit.resume import Outputs, Wishes, open_job
 from batchkit.rounds import ended, merged_by, proved, resolved_by, rounds_of, settled, still_failed, stored_beside
 from batchkit.shards import Shards, Streams
 from batchkit.tally import Tally
 from batchkit.writers.memory import MemoryOutput
+from batchkit.writers.printed import PrintedOutput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from batchkit.budget import Budget
-    from batchkit.job import JobDirectory, Manifest
+    from batchkit.job import Manifest
     from batchkit.model import Checkpoint, Failure
-    from batchkit.resume import OpenJob, Wishes
+    from batchkit.resume import OpenJob
     from batchkit.rounds import RoundState
     from batchkit.work import Work
     from batchkit.writers.base import Output
@@ -48,7 +51,19 @@ def in_memory(work: Work) -> Result:
         last = shards.work(shard, None, Streams(output.writer(0, frozen=0), kept, NoJournal()), caller)
         account.check(final=last.end)
     failures = partial(map, failure_of, kept.kept)
-    return account.result(output, lambda: iter(output.results), failures, completed=last.end)
+    return account.result(None, lambda: iter(output.results), failures, completed=last.end)
+
+
+def in_memory_of_workers(work: Work) -> Result:
+    """Run with several workers, and bring back what they stored; nothing is left on disk."""
+    with TemporaryDirectory(prefix="batchkit-") as directory:
+        job = JobDirectory(directory, "memory")
+        result = as_job(work._replace(destination=MemoryDestination()), job, Wishes())
+        manifest = job.load()
+        assert manifest is not None, "the run has made it"
+        results = list(stored_in(MemoryDestination().make(job, manifest.job), job, manifest))
+        failures = list(result.failures())
+    return result._replace(job=None, output=None, read=lambda: iter(results), read_failures=lambda: iter(failures))
 
 
 def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
@@ -59,20 +74,48 @@ def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
             opened = _open(work, job, wishes)
         except Interrupted:  # while a pipe was read up to the cursor
             return _interrupted(work, job)
-        number = sum("start" in entry for entry in job.runs()) + 1
-        job.record_run({"run": number, "start": time.time(), "pid": os.getpid()})
-        end: dict[str, Any] = {"status": "failed", "reason": "interrupted"}
-        try:
-            result = _work(work, job, opened, number)
-            counts = {name: getattr(result, name) for name in ("done", "failed", "skipped", "new")}
-            end = {"status": result.status, "reason": result.reason, **counts}
-        except Exception as error:
-            end = {"status": "failed", "reason": str(error) or type(error).__name__}
-            raise
-        finally:
-            seconds = round(time.monotonic() - work.begun, 3)
-            job.record_run({"run": number, "end": time.time(), **end, "seconds": seconds})
-        return result
+        return _recorded(work, job, opened, _work)
+
+
+def as_slice(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
+    """Run a slice of a job under its own lease; the job's lock is held only while the job is begun and published."""
+    job.make()
+    with job.slice_locked(work.budget.lose, sayer(work.progress)) as left:
+        with job.locked():
+            opened = _open(work, job, wishes)
+        if left:
+            _take_over(job, opened)
+        return _recorded(work, job, opened, _work_on_slice)
+
+
+def _take_over(job: JobDirectory, opened: OpenJob) -> None:
+    """Leave what the last run of a slice had open behind: its host may be asleep, and wake up while this one works."""
+    detach = getattr(opened.output, "detach", None)
+    for state in opened.shards:
+        if not state.ended:
+            files.detach(path_beside(job.shard_path(state.number)))
+            if detach is not None:
+                detach(state.number)
+
+
+def _recorded(
+    work: Work, job: JobDirectory, opened: OpenJob, run: Callable[[Work, JobDirectory, OpenJob, int], Result]
+) -> Result:
+    """Record the beginning and the end of a run."""
+    number = sum("start" in entry for entry in job.runs()) + 1
+    job.record_run({"run": number, "start": time.time(), "pid": os.getpid()})
+    end: dict[str, Any] = {"status": "failed", "reason": "interrupted"}
+    try:
+        result = run(work, job, opened, number)
+        counts = {name: getattr(result, name) for name in ("done", "failed", "skipped", "new")}
+        end = {"status": result.status, "reason": result.reason, **counts}
+    except Exception as error:
+        end = {"status": "failed", "reason": str(error) or type(error).__name__}
+        raise
+    finally:
+        seconds = round(time.monotonic() - work.begun, 3)
+        job.record_run({"run": number, "end": time.time(), **end, "seconds": seconds})
+    return result
 
 
 def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
@@ -100,23 +143,55 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
 def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
     manifest = opened.manifest
     rounds = settled(job, manifest.job)
-    points = [shard.base for shard in opened.shards]
-    account = Account(work, job.name, Tally(work.reader, manifest.plan, points, resolved_by(ended(rounds))))
+    account = _account(work, job.name, opened, resolved_by(ended(rounds)))
     with closing(account):
-        account.check(final=account.tally.ended)
-        beside = stored_beside(rounds, job.publish_log(manifest.job), manifest.plan)
-        place = Place(job, manifest.job, opened.output, opened.frozen, beside)
-        if work.workers > 1 and _can_be_shared(work):
-            from batchkit.pool import work_in_parallel  # noqa: PLC0415  # most runs need no other process
-
-            completed = work_in_parallel(work, place, opened.shards, number, account)
-            manifest = manifest._replace(plan=account.tally.plan)
-        else:
-            completed = Shards(work, job.name, number, account).work_in_order(place, opened.shards)
-        account.check(final=completed)
+        completed = _shards_done(work, job, opened, number, account, rounds)
+        manifest = manifest._replace(plan=account.tally.plan)
         completed = completed and publish(job, opened.output, manifest, account.tally.points, rounds, work.budget)
     failures = partial(failures_of, job, manifest)
-    return account.result(opened.output, partial(stored, job), failures, completed=completed)
+    return account.result(opened.output.path, partial(stored, job), failures, completed=completed)
+
+
+def _work_on_slice(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
+    """Work on the shards of a slice; if all others are at their end, too, publish."""
+    account = _account(work, f"{job.name} (slice {job.part})", opened, (0, 0))
+    with closing(account):
+        completed, published = _shards_done(work, job, opened, number, account, ()), False
+        if completed:
+            with job.locked():
+                manifest = job.load() or opened.manifest
+                points = job.commits(manifest)
+                if all(point is not None and point.end for point in points):
+                    rounds = settled(job, manifest.job)
+                    completed = published = publish(job, opened.output, manifest, points, rounds, work.budget)
+    path = opened.output.path if published else None
+    failures = partial(failures_of, job, opened.manifest)
+    result = account.result(path, partial(stored, job), failures, completed=completed)
+    return Sliced(*result._replace(reason=OTHERS_LEFT)) if completed and not published else Sliced(*result)
+
+
+def _account(work: Work, name: str, opened: OpenJob, resolved: tuple[int, int]) -> Account:
+    plan, points = [state.shard for state in opened.shards], [state.base for state in opened.shards]
+    return Account(work, name, Tally(work.reader, plan, points, resolved))
+
+
+def _shards_done(
+    work: Work, job: JobDirectory, opened: OpenJob, number: int, account: Account, rounds: Sequence[RoundState]
+) -> bool:
+    """Work on the shards of this run; tell if all are at their end."""
+    manifest = opened.manifest
+    account.check(final=account.tally.ended)
+    beside = stored_beside(rounds, job.publish_log(manifest.job), manifest.plan)
+    place = Place(job, manifest.job, manifest.slices, opened.output, opened.frozen, beside)
+    printed = isinstance(opened.output, PrintedOutput)  # which the parent of workers does
+    if (work.workers > 1 or printed) and _can_be_shared(work):
+        from batchkit.pool import work_in_parallel  # noqa: PLC0415  # most runs need no other process
+
+        completed = work_in_parallel(work, place, opened.shards, number, account)
+    else:
+        completed = Shards(work, job.name, number, account).work_in_order(place, opened.order, opened.shards)
+    account.check(final=completed)
+    return completed
 
 
 def _can_be_shared(work: Work) -> bool:

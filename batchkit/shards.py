@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from typing import NamedTuple
 
-from batchkit.calling import Caller, is_async
+from batchkit.calling import Caller, command_of, is_async
 from batchkit.current import Identity
 from batchkit.failures import Attempts
 from batchkit.handling import Handler, RoundHandler
@@ -55,7 +55,8 @@ class Shards:
         work = self._work
         identity = Identity(self._name or "memory", work.round_of or uuid, 0)
         made: type[Caller | IsolatedCaller] = Caller
-        apart = isolated or work.isolated or (work.timeout is not None and not is_async(work.function))
+        wanted = work.isolated or (work.timeout is not None and not is_async(work.function))
+        apart = isolated or (wanted and command_of(work.function) is None)  # a command has a process as it is
         if work.function is not None and apart:
             from batchkit.isolation import IsolatedCaller  # noqa: PLC0415  # most runs need no other process
 
@@ -68,12 +69,14 @@ class Shards:
             timeout=work.timeout,
         )
 
-    def work_in_order(self, place: Place, states: Sequence[ShardState]) -> bool:
-        """Work through the unfinished shards in input order; return whether all are at their end."""
+    def work_in_order(self, place: Place, order: Sequence[int], states: Sequence[ShardState]) -> bool:
+        """Work through the unfinished shards in input order; return whether all are at their end.
+
+        order: numbers of all shards of the job.
+        """
         left = [state for state in states if not state.ended]
         if not left:
             return True
-        order = [state.number for state in states]
         before: Checkpoint | None = None
         with closing(self.caller(place.uuid)) as caller:
             for state in states:

@@ -12,7 +12,8 @@ import os
 
 from batchkit import files
 from batchkit.model import Shard, Span
-from batchkit.plan import count, extended, free_numbers, save, split
+from batchkit.plan import extended, free_numbers, save
+from batchkit.readers.base import count, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,10 +74,10 @@ class Sharing:
             return None
         place = self._place
         with place.job.plan_locked():
-            plan = place.job.load_plan(place.uuid)
+            plan = place.job.load_plan(place.uuid, place.slices)
             own = self._shard._replace(span=Span(self._shard.span.start, spans[0].stop))
             new = self._new(point, spans, plan)
-            save(place.job, place.uuid, place.output, extended(plan, {own.number: [own, *new]}), new)
+            save(place, extended(plan, {own.number: [own, *new]}), new)
         self._shard = own
         return own.span.stop
 
@@ -84,7 +85,9 @@ class Sharing:
         first = self._shard.first if self._numbered else None
         first = None if first is None else first + point.handled
         new = []
-        for before, span, number in zip(spans, spans[1:], free_numbers(plan), strict=False):
+        for before, span, number in zip(
+            spans, spans[1:], free_numbers(plan, self._shard.number, self._place.slices), strict=False
+        ):
             first = None if first is None else first + count(self._reader, before)
             new.append(Shard(number, span, first))
         return new

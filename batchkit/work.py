@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from batchkit.calling import name_of
+from batchkit.calling import command_of, name_of
 from batchkit.failures import Policy
 from batchkit.limit import Limit
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchkit.budget import Budget
-    from batchkit.destination import Destination, RoundDestination
+    from batchkit.destination import Destination, MemoryDestination, RoundDestination
     from batchkit.job import JobDirectory
     from batchkit.readers.base import Reader
 
@@ -33,7 +33,7 @@ class Work(NamedTuple):
     function: Callable[..., Any] | None
     batched: bool
     batch_size: int
-    destination: Destination | RoundDestination
+    destination: Destination | RoundDestination | MemoryDestination
     sync_interval: float | None
     budget: Budget
     progress: str
@@ -58,9 +58,10 @@ class Work(NamedTuple):
         return {"source": identity, **function, **self.destination.definition(job)}
 
     def default_name(self) -> str | None:
-        """Return `stem-function`; `None` for a source in memory whose results stay there too."""
+        """Return `stem-function`, or `stem-program`; `None` for a source in memory whose results stay there too."""
         if not self.reader.durable and not self.destination.kept:
             return None
-        parts = [self.reader.name, name_of(self.function)]
+        command = command_of(self.function)
+        parts = [self.reader.name, name_of(self.function) if command is None else command.name]
         name = re.sub(r"[^\w.-]+", "-", "-".join(part for part in parts if part)).strip("-.")
         return name or "job"

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from batchkit import journal, sharing
-from batchkit.budget import Budget
+from batchkit.budget import LEASE_LOST, Budget
 from batchkit.job import JobDirectory
 from batchkit.model import Span
 from batchkit.plan import Place
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from batchkit.budget import Terms
     from batchkit.calling import Caller
     from batchkit.isolation import IsolatedCaller
+    from batchkit.job import Slice
     from batchkit.model import Checkpoint, Shard
     from batchkit.resume import ShardState
     from batchkit.work import Work
@@ -50,6 +51,8 @@ class Task(NamedTuple):
 
     state_dir: str
     name: str
+    part: Slice | None
+    slices: int
     uuid: str
     work: Work
     run: int
@@ -77,10 +80,11 @@ class _Worker:
         self._budget = Budget.of_worker(task.terms)
         work = self._work = task.work._replace(budget=self._budget)
         self._run = task.run
-        job = JobDirectory(task.state_dir, task.name)
-        self._place = Place(job, task.uuid, work.destination.make(job, task.uuid), task.frozen, task.rounds)
+        job = JobDirectory(task.state_dir, task.name, task.part)
+        output = work.destination.make(job, task.uuid)
+        self._place = Place(job, task.uuid, task.slices, output, task.frozen, task.rounds)
         self._shards = Shards(work, task.name, task.run, None)
-        self._quota = Quota(job.path, work.workers) if task.terms.leased else None
+        self._quota = Quota(job.own("quota.json"), work.workers) if task.terms.leased else None
         self._points: dict[int, Checkpoint] = {}
         self._ended: set[int] = set()
         self._asked: tuple[int, Any] | None = None
@@ -92,11 +96,11 @@ class _Worker:
 
     def work(self) -> Report:
         """Take shards until none is left or the run is to stop."""
-        job, uuid = self._place.job, self._place.uuid
+        place = self._place
         with self._made, self._budget.watched(self._look_for_stop):
             busy = time.monotonic()
             while self._budget.go_on():
-                plan = job.load_plan(uuid)
+                plan = place.job.load_own_plan(place.uuid, place.slices)
                 if self._take(plan):
                     busy = time.monotonic()
                 elif all(shard.number in self._ended for shard in plan):
@@ -109,7 +113,9 @@ class _Worker:
 
     def _look_for_stop(self) -> None:
         reason = self._place.job.asked_to_stop(self._run)
-        if reason is not None:
+        if reason == LEASE_LOST:
+            self._budget.lose()
+        elif reason is not None:
             self._budget.stop(reason)
 
     def _take(self, plan: Sequence[Shard]) -> bool:
@@ -124,7 +130,7 @@ class _Worker:
     def _work_on(self, number: int) -> bool:
         """Work on a shard whose lock is held; tell if there was anything to do."""
         place = self._place
-        plan = place.job.load_plan(place.uuid)  # only who holds its lock changes a shard
+        plan = place.job.load_plan(place.uuid, place.slices)  # only who holds its lock changes a shard
         shard = next(shard for shard in plan if shard.number == number)
         order = [each.number for each in plan]
         with closing(place.output.writer(number, frozen=place.frozen, rounds=place.rounds, order=order)) as writer:

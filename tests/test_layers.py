@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(batchkit.__file__).parent
 
-WORDS = {"errors", "model", "files", "fingerprint", "tagged"}
+WORDS = {"errors", "model", "files", "fingerprint", "tagged", "plain"}
 BASES = {"readers.base", "writers.base"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors", "model"},
     "fingerprint": {"errors", "model", "files"},
     "tagged": set(),
+    "plain": set(),
     # drivers: words
     "compression": {"errors"},
     "frames": set(),
@@ -75,7 +76,7 @@ ALLOWED: dict[str, set[str]] = {
     "writers": set(),
     "writers.base": WORDS,
     "writers.part": {*WORDS, "writers.base"},
-    "writers.values": set(),
+    "writers.values": WORDS,
     "writers.formats": {*WORDS, "writers.base", "writers.values"},
     "writers.rows": {*WORDS, "writers.base", "writers.formats", "writers.values"},
     "writers.compressed": {*WORDS, "compression", "writers.base", "writers.formats"},
@@ -104,6 +105,10 @@ ALLOWED: dict[str, set[str]] = {
     "writers.memory": {*WORDS, "writers.base", "writers.values"},
     "writers.round": {*WORDS, "writers.base", "writers.memory"},
     "writers.custom": {*WORDS, "writers.base", "writers.memory", "writers.values"},
+    "writers.pickled": {*WORDS, "wire", "writers.base", "writers.formats"},
+    "writers.printed": {
+        *WORDS, "writers.base", "writers.formats", "writers.lines", "writers.parts", "writers.stdout",
+    },
     "writers.stdout": {*WORDS, "writers.base", "writers.formats", "writers.memory", "writers.values"},
     "journal": WORDS,
     # rules: words and earlier rules
@@ -117,6 +122,9 @@ ALLOWED: dict[str, set[str]] = {
     "child": {*WORDS, "calling", "wire"},
     "isolation": {*WORDS, "calling", "child", "current", "wire"},
     "processes": {*WORDS, "child"},
+    "lifeline": set(),
+    "programs": {*WORDS, "lifeline"},
+    "commands": {*WORDS, "budget", "calling", "programs"},
     "failures": {*WORDS, "budget", "calling", "isolation"},
     "loading": WORDS,
     # state: words, journal, the two seams
@@ -149,21 +157,22 @@ ALLOWED: dict[str, set[str]] = {
         "shards", "sharing", "work",
     },
     "pool": {
-        *WORDS, "account", "journal", "plan", "processes", "progress", "quota", "resume", "work", "workers",
+        *WORDS, "account", "budget", "journal", "plan", "processes", "progress", "quota", "resume", "work", "workers",
+        "writers.printed", "writers.stdout",
     },
     "run": {
         *WORDS, *BASES, "account", "journal", "budget", "failure_file", "job", "plan", "pool", "resume", "rounds",
-        "shards", "tally", "progress", "result", "destination", "work", "writers.memory",
+        "shards", "tally", "progress", "result", "destination", "work", "writers.memory", "writers.printed",
     },
     "destination": {
-        *WORDS, *BASES, "job", "resume", "rounds", "writers.custom", "writers.kinds", "writers.output",
-        "writers.round", "writers.stdout",
+        *WORDS, *BASES, "job", "resume", "rounds", "writers.custom", "writers.kinds", "writers.lines",
+        "writers.output", "writers.pickled", "writers.printed", "writers.round", "writers.stdout",
     },
     "retrying": {
         *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "limit", "progress",
         "readers.round", "result", "resume", "rounds", "run", "work", "writers.output",
     },
-    "options": {*WORDS, "budget", "calling", "failures", "job", "limit", "loading", "retrying", "work"},
+    "options": {*WORDS, "budget", "calling", "commands", "failures", "job", "limit", "loading", "retrying", "work"},
     "sources": {
         *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",
         "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",
@@ -171,13 +180,14 @@ ALLOWED: dict[str, set[str]] = {
     "api": {
         *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "job", "limit",
         "loading", "options", "resume", "progress", "result", "retrying", "rounds", "run", "sources", "work",
+        "writers.printed",
     },
-    "cli.options": {"result"},
+    "cli.options": {"commands", "errors", "loading", "result"},
     "cli": {*WORDS, "", "cli.options"},
     "cli.process": {*WORDS, "api", "loading", "sources", "cli.options"},
     "cli.failures": {*WORDS, "api", "loading", "cli.options"},
     "cli.jobs": {*WORDS, "api", "budget", "job", "cli.options"},
-    "": {"api", "calling", "errors", "model", "result", "sources"},
+    "": {"api", "calling", "commands", "errors", "model", "result", "sources"},
     "__main__": {"cli"},
 }  # fmt: skip
 """Module → what it may import of batchkit; `""` is the package itself."""

@@ -12,7 +12,20 @@ from typing import Any
 
 import click
 
-from batchkit.cli.options import abort, calls, interval, limits, pace, report, say, state_dir, talk, verbose
+from batchkit.cli.options import (
+    abort,
+    calls,
+    commands,
+    function_of,
+    interval,
+    limits,
+    pace,
+    report,
+    say,
+    state_dir,
+    talk,
+    verbose,
+)
 from batchkit.errors import UsageError
 
 TYPE_CHECKING = False
@@ -170,6 +183,7 @@ Run the same command again to go on where it stopped."""
 )
 @click.argument("job")
 @click.option("-f", "--function", metavar="SPEC", help="Another function; default: the one of the last run.")
+@commands
 @click.option("-b", "--batch-size", type=click.IntRange(1), help="Items per batch; default: as in the last run.")
 @click.option("--batch-format", type=click.Choice(["polars", "arrow", "dicts"]), help="What a batched function gets.")
 @click.option("--max-failures", metavar="N|P%", help="Write no output while more items of the job are failures.")
@@ -182,6 +196,8 @@ def retry(  # noqa: PLR0913  # one parameter per option
     *,
     job: str,
     function: str | None,
+    each: str | None,
+    whole: str | None,
     retry_on: str | None,
     batch_seconds: str,
     sync_interval: str,
@@ -198,10 +214,10 @@ def retry(  # noqa: PLR0913  # one parameter per option
     replaced whole, at the end.
     """
     from batchkit import api  # noqa: PLC0415  # not needed for --help
-    from batchkit.loading import load, load_errors  # noqa: PLC0415
+    from batchkit.loading import load_errors  # noqa: PLC0415
 
     result = api.Job(job, state_dir).retry(
-        None if function is None else load(function),
+        function_of(function, each, whole),
         retry_on=None if retry_on is None else load_errors(retry_on),
         batch_seconds=interval(batch_seconds),
         sync_interval=interval(sync_interval),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
+
+from batchkit.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +84,37 @@ def calls(*, defaults: bool) -> Callable[[_Command], _Command]:
     )
 
 
+commands = _several(
+    click.option(
+        "-x",
+        "--exec",
+        "each",
+        metavar="COMMAND",
+        help="Run a program for each item, without a shell: {} is the item, {#} its number, {name} a column of a row; "
+        "without {} the item goes to standard input.",
+    ),
+    click.option(
+        "--exec-batch", "whole", metavar="COMMAND", help="Run a program for each batch; items come by standard input."
+    ),
+)
+
+
+def function_of(spec: str | None, each: str | None, whole: str | None) -> Callable[..., Any] | None:
+    """Return what is to be called: a function by its name, or a command. Raises `UsageError`."""
+    if sum(given is not None for given in (spec, each, whole)) > 1:
+        raise UsageError("-f, -x and --exec-batch each say what to do with the items; give one of them")
+    if spec is not None:
+        from batchkit.loading import load  # noqa: PLC0415  # not needed for --help
+
+        return load(spec)
+    template = whole if each is None else each
+    if template is None:
+        return None
+    from batchkit.commands import command  # noqa: PLC0415  # as above
+
+    return command(template, batch=each is None)
+
+
 limits = _several(
     click.option("--max-time", metavar="DURATION", help="End before this much time has passed."),
     click.option("--until", metavar="TIME", help="End before this time: 06:00, or 2026-12-01T06:00."),
@@ -132,7 +166,9 @@ def interval(value: str) -> str | None:
 
 
 def abort(number: int) -> None:
-    """Leave at once, as a second signal asks for."""
+    """Leave at once, as a second signal asks for; commands that run would not hear of it."""
+    if (programs := sys.modules.get("batchkit.programs")) is not None:
+        programs.kill_all()
     os._exit(128 + number)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from batchkit.cli.options import abort, calls, interval, limits, pace, report, state_dir, talk
+from batchkit.cli.options import abort, calls, commands, function_of, interval, limits, pace, report, state_dir, talk
 from batchkit.errors import UsageError
 
 _EPILOG = """\b
@@ -18,6 +18,9 @@ Examples:
   batchkit process data/ --columns id,text -f embed.py:embed --batched -b 10000 -o vectors.parquet
   batchkit process items.txt -f mymodule:load --batched -b 500 --max-time 55m
   batchkit process urls.txt -f fetch.py:fetch -o pages.jsonl --on-error skip --retries 3
+  batchkit process images.txt -x 'convert -- {} out/{#}.png' -o done.txt --on-error skip --timeout 30s
+  batchkit process rows.csv -x 'curl -sf -o pages/{id}.html -- {url}' --retries 3
+  batchkit process words.txt --exec-batch 'sort -u' -b 10000 -o sorted.txt
   find . -name '*.png' -print0 | batchkit process -0 - -f shrink.py:shrink --job shrink
   batchkit process items.txt --until 06:00 --batch-size 100 > copy.txt
 
@@ -55,8 +58,9 @@ def _unescaped(text: str) -> str:
 @click.command(epilog=_EPILOG)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
-    "-f", "--function", metavar="SPEC", help="pkg.module:name or path.py:name; without it items pass through."
+    "-f", "--function", metavar="SPEC", help="pkg.module:name or path.py:name; without it and -x items pass through."
 )
+@commands
 @click.option("--batched", is_flag=True, help="Call the function with a list of items instead of one.")
 @click.option("-b", "--batch-size", default=100, show_default=True, help="Items per batch and commit.")
 @click.option(
@@ -91,6 +95,7 @@ def _unescaped(text: str) -> str:
 @click.option(
     "-w", "--workers", "-j", "--jobs", "workers", default=1, show_default=True, metavar="N", help="Processes at work."
 )
+@click.option("--shard", metavar="I/N", help="Work only on this slice, such as 3/8; or slurm: of this array job.")
 @limits
 @click.option("--job", metavar="NAME", help="Name of the job; default: made of source and function.")
 @state_dir
@@ -113,6 +118,8 @@ def _unescaped(text: str) -> str:
 def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     sources: tuple[str, ...],
     function: str | None,
+    each: str | None,
+    whole: str | None,
     delimiter: str | None,
     null: bool,  # noqa: FBT001
     skip_blank: bool,  # noqa: FBT001
@@ -140,7 +147,7 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     happen at least once.
     """
     from batchkit import api, sources as readers  # noqa: PLC0415  # not needed for --help
-    from batchkit.loading import load, load_errors  # noqa: PLC0415
+    from batchkit.loading import load_errors  # noqa: PLC0415
 
     if null and delimiter:
         raise UsageError("-0 and -d both say what ends an item; give one of them")
@@ -160,7 +167,7 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     )
     result = api.process(
         reader,
-        None if function is None else load(function),
+        function_of(function, each, whole),
         output=output or "-",
         batch_seconds=interval(batch_seconds),
         sync_interval=interval(sync_interval),

@@ -69,6 +69,21 @@ class Reader(Protocol):
         """Return a position for people, such as `'items.txt' line 12 (byte 345)`."""
 
 
+_TOGETHER = 1_000
+"""Items that are read at a time where they are only counted."""
+
+
+def split(reader: Reader, span: Span, count: int) -> list[Span]:
+    """Cut a span into at most `count`, each beginning with an item; as it is where its reader cannot."""
+    cut = getattr(reader, "split", None)
+    return [span] if cut is None or count == 1 else cut(span, count)
+
+
+def count(reader: Reader, span: Span) -> int:
+    """Return the number of items in a span, by reading it."""
+    return sum(len(batch.items) for batch in reader.read(span, _TOGETHER))
+
+
 class IndexBatch(Batch):
     """A batch whose coordinates are the indexes of its items."""
 

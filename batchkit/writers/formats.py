@@ -59,7 +59,7 @@ class Uncompressed:
         return lines_of(chunks)
 
 
-class _Plain(Uncompressed):
+class Plain(Uncompressed):
     """A format without header."""
 
     headed = False
@@ -84,7 +84,7 @@ class _Plain(Uncompressed):
         return True
 
 
-class Text(_Plain):
+class Text(Plain):
     """Strings as they are, one a line; anything else as JSON."""
 
     def render(self, results: Sequence[Any]) -> bytes:
@@ -108,7 +108,7 @@ class Text(_Plain):
         return (line.removesuffix("\n") for line in lines)
 
 
-class Jsonl(_Plain):
+class Jsonl(Plain):
     """One JSON value a line, UTF-8. Dates, decimals, UUIDs, paths and dataclasses become what JSON has for them."""
 
     def render(self, results: Sequence[Any]) -> bytes:

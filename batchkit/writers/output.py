@@ -81,6 +81,10 @@ class FileOutput:
         beside = [*self._before(frozen, order), *(each.path for each in rounds if each.mark)]
         return self._kind.writer(path, (), beside, mode=files.PRIVATE)
 
+    def detach(self, shard: int) -> None:
+        """Put a copy in the place of a shard's part: whoever has it open writes where nobody reads."""
+        files.detach(self._parts.part(shard))
+
     def _before(self, frozen: int, order: Sequence[int]) -> list[str]:
         """Return the files that hold these shards, the first of all."""
         return [*self._published(frozen), *map(self._parts.part, order[frozen:])]

@@ -96,7 +96,8 @@ class Parts:
             self._clear()
         files.make_directory(self.path)
         owner = {"format": OWNER_FORMAT, "job": self._job, "state": self._state}
-        files.replace(os.path.join(self.path, "owner"), json.dumps(owner).encode() + b"\n")
+        if self._owner() != owner:  # else another slice may be about to look at it
+            files.replace(os.path.join(self.path, "owner"), json.dumps(owner).encode() + b"\n")
         for shard in shards:
             files.AppendFile(self.part(shard), mode=files.SHARED).close()
         files.sync_directory(self.path)

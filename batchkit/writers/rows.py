@@ -7,9 +7,10 @@ import dataclasses
 import io
 from typing import Any
 
+from batchkit.plain import plain
 from batchkit.writers.base import Header, ResultError, result_error
 from batchkit.writers.formats import Uncompressed
-from batchkit.writers.values import json_line, plain
+from batchkit.writers.values import json_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,37 +1,15 @@
-"""Values that results hold, as JSON and CSV know them: dates, decimals, UUIDs, paths, dataclasses, array scalars."""
+"""Results as lists, as rows and as JSON."""
 
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
+
+from batchkit.plain import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-def plain(value: Any) -> Any:
-    """Return what JSON has for a value that it does not know. Raises `TypeError` if it has nothing.
-
-    Only results that need it pay for these imports.
-    """
-    import dataclasses  # noqa: PLC0415
-    import datetime  # noqa: PLC0415
-    import decimal  # noqa: PLC0415
-    import uuid  # noqa: PLC0415
-
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal | uuid.UUID | os.PathLike):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if hasattr(value, "item") and hasattr(value, "dtype"):  # a scalar of an array library
-        return str(value) if value.dtype.kind in "Mm" else value.item()
-    if hasattr(value, "__await__"):
-        raise TypeError(f"a {type(value).__name__} has no form in JSON; define the function with async def")
-    raise TypeError(f"a {type(value).__name__} has no form in JSON")
 
 
 def listed(results: Sequence[Any]) -> list[Any]:
