@@ -62,6 +62,7 @@ def work_in_parallel(work: Work, place: Place, states: Sequence[ShardState], run
         if executor is not work.executor:
             pool.end(executor)
     pool.take_points()
+    job.clear_requests()
     if account.tally.ended and work.budget.reason in _COUNTED:
         work.budget.reason = None  # one worker found none left while another one did what was left, with its last ones
     return account.tally.ended
@@ -172,7 +173,9 @@ class _Pool:
         held = [shard.number for shard in self._account.tally.plan if job.worker_of(shard.number) == death.pid]
         unfinished = [number for number in held if not self._ended(number)]
         self._take_back(unfinished)
-        where = (unfinished[0], self._seq(unfinished[0])) if unfinished else (-1, 0)
+        # Some deaths are told as if at a start: another worker has taken the shard already. Only while nothing goes on
+        # do they add up.
+        where = (unfinished[0], self._seq(unfinished[0])) if unfinished else (-1, self._account.tally.handled)
         self._deaths[where] = self._deaths.get(where, 0) + 1
         if self._deaths[where] >= _TOO_OFTEN:
             what = "before it had begun anything" if not unfinished else "in the same batch"
@@ -190,7 +193,7 @@ class _Pool:
                 with job.shard_taken(number) as taken:
                     if taken:  # else another worker has, and settles it
                         point = journal.newest(job.shard_path(number))
-                        Quota(job.path, self._work.workers).settle_at(number, point)
+                        Quota(job.own("quota.json"), self._work.workers).settle_at(number, point)
 
     def _seq(self, number: int) -> int:
         point = journal.newest(self._place.job.shard_path(number))
