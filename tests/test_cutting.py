@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from batchkit import plan
 from batchkit.model import Span
+from batchkit.readers.base import count, split
 from batchkit.readers.delimited import CsvReader
 from batchkit.readers.lines import LineReader
 from batchkit.readers.ndjson import NdjsonReader
@@ -48,10 +48,10 @@ def check_cuts(reader: Reader, counts: Sequence[int] = (2, 3, 7), starts: int = 
     most = 1
     batches = list(reader.read(whole, 1))
     picked = batches[:: max(1, len(batches) // starts)]
-    for cursor, count in itertools.product([whole.start, *(batch.stop for batch in picked)], counts):
+    for cursor, most_pieces in itertools.product([whole.start, *(batch.stop for batch in picked)], counts):
         span = Span(cursor, whole.stop)
-        spans = plan.split(reader, span, count)
-        assert len(spans) <= count
+        spans = split(reader, span, most_pieces)
+        assert len(spans) <= most_pieces
         assert [each.start for each in spans] == [cursor, *(each.stop for each in spans[:-1])]
         assert spans[-1].stop == whole.stop
         assert len({str(each.start) for each in spans}) == len(spans)
@@ -61,7 +61,7 @@ def check_cuts(reader: Reader, counts: Sequence[int] = (2, 3, 7), starts: int = 
         assert rest == everything[len(everything) - len(rest) :]
         most = max(most, len(spans))
         for each in spans:  # and a piece is cut again
-            again = plan.split(reader, each, 2)
+            again = split(reader, each, 2)
             assert list(itertools.chain.from_iterable(told(reader, one, 3) for one in again)) == told(reader, each, 3)
     return most
 
@@ -95,6 +95,7 @@ def written(directory: Path, contents: Sequence[bytes], suffix: str, packed: Seq
 LINES = st.lists(st.sampled_from([b"a", b"bb", b"", b"  ", b"\r", b"x\r", b"\xff", "é€".encode(), b"\0", b"y" * 40]))
 
 
+@pytest.mark.slow
 @FILES
 @given(
     contents=st.lists(st.tuples(LINES, st.booleans(), st.booleans()), min_size=1, max_size=4),
@@ -115,6 +116,7 @@ def test_lines_cut_anywhere_are_the_same_lines(
         check_cuts(LineReader(paths, delimiter=delimiter, skip_blank=blank))
 
 
+@pytest.mark.slow
 @FILES
 @given(
     contents=st.lists(st.tuples(st.lists(st.sampled_from([b"a", b"bcd", b""])), st.booleans()), min_size=2, max_size=5)
@@ -132,7 +134,7 @@ def test_a_live_shard_that_ends_before_a_compressed_file_can_be_cut(tmp_path: Pa
     reader = LineReader(written(tmp_path, files, ".txt", [True] * 3))
     for start in ([0, 0], [0, 6], [1, 0]):
         span = Span(start, [2, 0])
-        pieces = plan.split(reader, span, 4)
+        pieces = split(reader, span, 4)
         assert [each.start for each in pieces][1:] == [each.stop for each in pieces][:-1]
         assert told(reader, span, 500) == [each for piece in pieces for each in told(reader, piece, 500)]
 
@@ -149,9 +151,9 @@ def test_a_delimiter_that_cannot_overlap_itself_is_cut_at(tmp_path: Path) -> Non
     """Whole multi-byte delimiters only, also where a block ends in the middle of one."""
     [path] = written(tmp_path, ["x€é€".encode() * 300_000], ".txt")
     reader = LineReader([path], delimiter="€")
-    spans = plan.split(reader, reader.whole(), 16)
+    spans = split(reader, reader.whole(), 16)
     assert len(spans) == 16
-    assert sum(plan.count(reader, span) for span in spans) == 600_000
+    assert sum(count(reader, span) for span in spans) == 600_000
 
 
 @FILES
@@ -173,6 +175,7 @@ def test_json_lines_cut_anywhere_are_the_same(numbers: list[bytes], files: int, 
 CELLS = st.sampled_from(["a", "", '"x"', '"a\nb"', '"a""b"', '"a,b"', '"', 'x"y', '"a"b', "é", "\r", '"\r\n"'])
 
 
+@pytest.mark.slow
 @FILES
 @given(
     rows=st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=30),
@@ -187,6 +190,7 @@ def test_csv_cut_anywhere_gives_the_same_rows(rows: list[list[str]], end: str, f
         check_cuts(CsvReader(written(directory, [data.encode()] * files, ".csv"), header=header))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(heights=st.lists(st.integers(0, 20), min_size=1, max_size=4))
 def test_parquet_rows_are_cut_at_any_row(heights: list[int]) -> None:
@@ -205,7 +209,7 @@ def test_sequences_are_cut_evenly(length: int, counts: list[int]) -> None:
     """No two pieces differ by more than one item."""
     reader = SequenceReader(range(length))
     check_cuts(reader, counts=counts)
-    sizes = [reader.extent(span) for span in plan.split(reader, reader.whole(), counts[0])]
+    sizes = [reader.extent(span) for span in split(reader, reader.whole(), counts[0])]
     assert max(sizes) - min(sizes) <= 1
 
 
@@ -219,13 +223,13 @@ def test_files_of_one_size_are_cut_between_them(tmp_path: Path, suffix: str) -> 
             pl.DataFrame({"n": range(10)}).write_parquet(tmp_path / f"{number}.parquet")
     paths = [str(path) for path in sorted(tmp_path.iterdir())]
     reader = LineReader(paths) if suffix == ".txt" else ParquetReader(paths)
-    assert [span.start for span in plan.split(reader, reader.whole(), 4)] == [[index, 0] for index in range(4)]
+    assert [span.start for span in split(reader, reader.whole(), 4)] == [[index, 0] for index in range(4)]
 
 
 def test_pieces_are_of_about_the_same_size(tmp_path: Path) -> None:
     """In bytes, within an item of it."""
     paths = written(tmp_path, [b"".join(b"%d\n" % number for number in range(9_999))] * 3, ".txt")
     reader = LineReader(paths)
-    sizes = [reader.extent(span) or 0 for span in plan.split(reader, reader.whole(), 8)]
+    sizes = [reader.extent(span) or 0 for span in split(reader, reader.whole(), 8)]
     assert len(sizes) == 8
     assert max(sizes) - min(sizes) <= 10

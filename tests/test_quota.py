@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(("items", "workers"), [(1_003, 4), (1, 4), (7, 2), (100_000, 3)])
 def test_leases_add_up_to_the_budget_and_grow_small_at_its_end(tmp_path: Path, items: int, workers: int) -> None:
     """Never more than a fourth of what is left for each, never none while there are any."""
-    quota = Quota(str(tmp_path), workers)
+    quota = Quota(str(tmp_path / "quota.json"), workers)
     quota.begin(items, math.inf)
     for shard in range(workers):
         quota.settle(shard, 10 * shard, shard)
@@ -39,7 +39,7 @@ def test_leases_add_up_to_the_budget_and_grow_small_at_its_end(tmp_path: Path, i
 
 def test_what_is_not_used_is_taken_back(tmp_path: Path) -> None:
     """By what was committed, whoever held it; again and again is once."""
-    quota = Quota(str(tmp_path), 1)
+    quota = Quota(str(tmp_path / "quota.json"), 1)
     quota.begin(16, math.inf)
     quota.settle(3, 100, 9)
     quota.settle(4, 0, 0)
@@ -57,7 +57,7 @@ def test_what_is_not_used_is_taken_back(tmp_path: Path) -> None:
 
 def test_which_limit_is_reached_is_told(tmp_path: Path) -> None:
     """The one of which there are none left; nothing of the other is granted."""
-    quota = Quota(str(tmp_path), 1)
+    quota = Quota(str(tmp_path / "quota.json"), 1)
     quota.begin(40, 1)
     quota.settle(0, 0, 0)
     assert quota.lease(0) == (10, 1)
@@ -74,7 +74,7 @@ def test_which_limit_is_reached_is_told(tmp_path: Path) -> None:
 
 def test_the_record_of_a_shards_end_is_no_batch(tmp_path: Path) -> None:
     """It has a number of its own in the journal, and nothing was handled."""
-    quota = Quota(str(tmp_path), 1)
+    quota = Quota(str(tmp_path / "quota.json"), 1)
     quota.begin(math.inf, 2)
     quota.settle_at(0, None)
     assert quota.lease(0) == (math.inf, 1)
@@ -90,7 +90,7 @@ def test_no_order_of_deaths_grants_more_than_there_is(tmp_path: Path) -> None:
     pick = random.Random(1)
     for _ in range(5):
         most, done = pick.randint(1, 100), [0, 0, 0]
-        quota = Quota(str(tmp_path), 3)
+        quota = Quota(str(tmp_path / "quota.json"), 3)
         quota.begin(most, math.inf)
         dry = 0
         while dry < 3:
