@@ -156,6 +156,7 @@ def test_a_delimiter_that_cannot_overlap_itself_is_cut_at(tmp_path: Path) -> Non
     assert sum(count(reader, span) for span in spans) == 600_000
 
 
+@pytest.mark.slow
 @FILES
 @given(
     numbers=st.lists(

@@ -85,6 +85,7 @@ def test_the_record_of_a_shards_end_is_no_batch(tmp_path: Path) -> None:
     assert quota.lease(1)[1] == 0
 
 
+@pytest.mark.slow
 def test_no_order_of_deaths_grants_more_than_there_is(tmp_path: Path) -> None:
     """Workers that lease, commit some and die: what is committed is all that counts in the end."""
     pick = random.Random(1)
