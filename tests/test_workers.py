@@ -304,7 +304,7 @@ class TestBudgets:
 
     @pytest.mark.slow
     def test_a_worker_that_found_none_left_pauses_no_job_that_others_complete(self, workdir: Path) -> None:
-        """The last grant, of more than its shard holds, is held up until the other one has gone; it does what is left."""
+        """The last grant, of more than its shard holds, comes to its end when the other one has gone."""
 
         def held_up(item: str) -> str:
             while item == "0" and not os.path.exists("last"):
