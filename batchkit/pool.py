@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY = 0.05
 _TWICE = 2
+_COUNTED = {"items", "batches"}
+"""Why a worker stops that may find more to do, for another one gives back what it was granted."""
+
 _TOO_OFTEN = 5
 """Deaths at one place after which the run gives up: taking care does not help there."""
 
@@ -61,6 +64,9 @@ def work_in_parallel(work: Work, place: Place, states: Sequence[ShardState], run
         if executor is not work.executor:
             pool.end(executor)
     pool.take_points()
+    job.clear_requests()
+    if account.tally.ended and work.budget.reason in _COUNTED:
+        work.budget.reason = None  # one worker found none left while another one did what was left, with its last ones
     return account.tally.ended
 
 
@@ -136,7 +142,7 @@ class _Pool:
     def _look(self) -> None:
         """Look how far the job is, and whether it is to stop."""
         budget = self._work.budget
-        if not budget.go_on() and budget.reason not in {"items", "batches"}:
+        if not budget.go_on() and budget.reason not in _COUNTED:
             self._stop()
         try:
             self._follow()
@@ -174,7 +180,10 @@ class _Pool:
         job = self._place.job
         held = [shard.number for shard in self._account.tally.plan if job.worker_of(shard.number) == death.pid]
         unfinished = [number for number in held if not self._ended(number)]
-        where = (unfinished[0], self._seq(unfinished[0])) if unfinished else (-1, 0)
+        self._take_back(unfinished)
+        # Some deaths are told as if at a start: another worker has taken the shard already. Only while nothing goes on
+        # do they add up.
+        where = (unfinished[0], self._seq(unfinished[0])) if unfinished else (-1, self._account.tally.handled)
         self._deaths[where] = self._deaths.get(where, 0) + 1
         if self._deaths[where] >= _TOO_OFTEN:
             what = "before it had begun anything" if not unfinished else "in the same batch"
@@ -183,6 +192,16 @@ class _Pool:
             job.note_deadly(*where)
         self._say(f"{death.args[0]}; another one takes its place and goes on from its last commit")
         self._start()
+
+    def _take_back(self, shards: Sequence[int]) -> None:
+        """Give back what a dead worker was granted: nobody else may come to its shards while there is none left."""
+        job = self._place.job
+        if self._work.budget.terms().leased:
+            for number in shards:
+                with job.shard_taken(number) as taken:
+                    if taken:  # else another worker has, and settles it
+                        point = journal.newest(job.shard_path(number))
+                        Quota(job.own("quota.json"), self._work.workers).settle_at(number, point)
 
     def _seq(self, number: int) -> int:
         point = journal.newest(self._place.job.shard_path(number))

@@ -17,6 +17,10 @@ from typing import Any
 from batchkit import files
 from batchkit.locks import held
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from batchkit.model import Checkpoint
+
 _SHARE = 4
 """A lease takes at most this part of what is left, divided by the workers."""
 
@@ -35,15 +39,22 @@ class Quota:
         self._save({"items": _finite(items), "batches": _finite(batches), "shards": {}})
 
     def settle(self, shard: int, handled: int, seq: int) -> None:
-        """Take back what was granted and not used; handled, seq: items and commits of the shard, in all runs."""
+        """Take back what was granted and not used; handled, seq: items and batches of the shard, in all runs.
+
+        Call it under the shard's lock, and before any lease for the shard: others have leases of their own.
+        """
         with held(self._lock, math.inf):
             entry = self._load()
             known = entry["shards"].setdefault(str(shard), [handled, seq, 0, 0])
             known[2:] = handled - known[0], seq - known[1]
             self._save(entry)
 
+    def settle_at(self, shard: int, point: Checkpoint | None) -> None:
+        """Do so by the newest commit of a shard; `None`: it has none. The record of its end is no batch."""
+        self.settle(shard, *((0, 0) if point is None else (point.handled, point.seq - point.end)))
+
     def lease(self, shard: int) -> tuple[float, float]:
-        """Grant a shard some items and batches; (0, 0): there are none left."""
+        """Grant a shard some items and batches; where one of them is 0, there are none left, and none were granted."""
         with held(self._lock, math.inf):
             entry = self._load()
             granted = list(zip(*entry["shards"].values(), strict=True))[2:]
@@ -51,7 +62,7 @@ class Quota:
                 self._part(entry[name], sum(used)) for name, used in zip(("items", "batches"), granted, strict=True)
             ]
             if min(left) <= 0:
-                return 0, 0
+                return left[0], left[1]
             known = entry["shards"][str(shard)]
             known[2:] = [was + (0 if math.isinf(more) else more) for was, more in zip(known[2:], left, strict=True)]
             self._save(entry)
@@ -60,7 +71,7 @@ class Quota:
     def _part(self, most: int | None, used: int) -> float:
         if most is None:
             return math.inf
-        left = most - used
+        left = max(0, most - used)
         return min(left, max(1, left // (_SHARE * self._workers)))
 
     def _load(self) -> dict[str, Any]:

@@ -147,8 +147,15 @@ def packed(value: Any) -> bytes:
             raise TypeError(f"the result cannot be pickled: {type(error).__name__}: {error}") from error
 
 
-def packed_error(error: BaseException) -> bytes:
-    """Pickle an exception with what is needed to stand in for it, and its traceback."""
+_CAUSES = 4
+"""Errors that are sent with the one that they are the causes of, at most."""
+
+
+def packed_error(error: BaseException, depth: int = 0) -> bytes:
+    """Pickle an exception with what is needed to stand in for it, its traceback and its causes.
+
+    depth: how many errors it is the cause of.
+    """
     try:
         itself: bytes | None = packed(error)
     except TypeError:
@@ -158,7 +165,8 @@ def packed_error(error: BaseException) -> bytes:
     except Exception:  # noqa: BLE001  # a broken __str__ is one more reason to tell the rest
         text = ""
     kind = type(error)
-    return pickle.dumps((itself, kind.__module__, kind.__name__, text, _trace(error)), 5)
+    cause = None if error.__cause__ is None or depth == _CAUSES else packed_error(error.__cause__, depth + 1)
+    return pickle.dumps((itself, kind.__module__, kind.__name__, text, _trace(error), cause), 5)
 
 
 def unpacked_error(payload: bytes | bytearray) -> BaseException:
@@ -166,7 +174,7 @@ def unpacked_error(payload: bytes | bytearray) -> BaseException:
 
     Its `__batchkit_traceback__` is the traceback as text, shortened at the beginning to about 8 KB.
     """
-    itself, module, name, text, trace = pickle.loads(payload)  # noqa: S301  # from our own child
+    itself, module, name, text, trace, cause = pickle.loads(payload)  # noqa: S301  # from our own child
     error: Any = None
     if itself is not None:
         try:
@@ -177,6 +185,7 @@ def unpacked_error(payload: bytes | bytearray) -> BaseException:
         error = stand_in(module, name, text)
     with contextlib.suppress(AttributeError):  # a class of slots, or of opinions
         error.__batchkit_traceback__ = trace
+    error.__cause__ = None if cause is None else unpacked_error(cause)
     return error  # type: ignore[no-any-return]
 
 

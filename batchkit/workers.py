@@ -161,7 +161,7 @@ class _Worker:
 
     def _settle(self, number: int, point: Checkpoint | None) -> None:
         if self._quota is not None:
-            self._quota.settle(number, *((0, 0) if point is None else (point.handled, point.seq)))
+            self._quota.settle_at(number, point)
 
     def _ask(self, plan: Sequence[Shard]) -> None:
         """Ask the owner of the largest rest for some of it, unless an answer is still due."""

@@ -41,7 +41,9 @@ def _border_behind(
     for number, (stretch, size) in enumerate(stretches):
         index, start, stop = stretch
         if distance < size:
-            at = border(stretch, start + distance) if distance and stop is not None else None
+            if not distance:
+                return [index, start] if number else None  # at its first item: the beginning of it all is no border
+            at = border(stretch, start + distance) if stop is not None else None
             if at is not None:
                 return [index, at]
             return [stretches[number + 1][0][0], stretches[number + 1][0][1]] if number + 1 < len(stretches) else None

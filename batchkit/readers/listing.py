@@ -80,7 +80,7 @@ class Listing:
 
     def weight(self, index: int, start: int, stop: int | None) -> int:
         """Return about how much a stretch of a file is: its bytes; of a compressed file all that it has on the disk."""
-        if self._suffixes[index] is None and stop is not None:
+        if stop is not None and (self._suffixes[index] is None or stop <= start):
             return max(0, stop - start)
         return self._facts[index].st_size
 
