@@ -321,7 +321,7 @@ class JobDirectory:
         with files.naming("read", directory):
             left = [entry.path for entry in os.scandir(directory) if entry.name.endswith((".wanted", ".deadly"))]
             left = [path for path in left if self.has(int(os.path.basename(path).partition(".")[0]))]
-        for path in left:
+        for path in [*left, self.own("stop")]:
             files.remove(path)
 
     # Requests to stop

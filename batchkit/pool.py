@@ -8,7 +8,7 @@ file.
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from typing import Any
 
 from batchkit import journal, plan
@@ -121,6 +121,9 @@ class _Pool:
                 self._replace(death)
             except BatchkitError as error:
                 self._fail(error)
+        except BrokenExecutor as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            self._fail(BatchkitError(f"the executor broke ({what}); run the same command again to go on"))
         except BaseException as error:  # noqa: BLE001  # it is raised when the others have stopped
             self._fail(error)
         else:
