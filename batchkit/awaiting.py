@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import select
+import selectors
 import threading
 from contextlib import suppress
 from typing import Any
@@ -16,8 +18,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
 
+_SELECTABLE = 1024
+"""Descriptors below this number can be waited for by select(2)."""
+
 _GRACE = 3.0
 """Seconds that tasks have for ending when they are cancelled."""
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if not hasattr(selectors, "EpollSelector"):
+        return asyncio.new_event_loop()
+
+    class Exact(selectors.EpollSelector):
+        """Waits as long as it is told to: epoll rounds up to whole milliseconds, a tenth of calls that take 5 ms."""
+
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            if timeout is not None and timeout > 0 and self.fileno() < _SELECTABLE:
+                select.select([self.fileno()], [], [], timeout)
+                timeout = 0
+            return super().select(timeout)
+
+    return asyncio.SelectorEventLoop(Exact())
 
 
 class EventLoop:
@@ -26,7 +47,7 @@ class EventLoop:
     def __init__(self, timeout: float | None) -> None:
         """Let a call take at most `timeout` seconds; `None`: no limit."""
         self._timeout = timeout
-        self._loop = asyncio.new_event_loop()
+        self._loop = _new_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="batchkit-async", daemon=True)
         self._thread.start()
 
