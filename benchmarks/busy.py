@@ -17,6 +17,9 @@ LOOPS = int(os.environ.get("LOOPS", "200"))
 WAIT = 0.005
 """Seconds that a waiting call takes."""
 
+SHORT, LONG = 0.001, 0.1
+"""Seconds that calls of `uneven` take."""
+
 _called = False
 
 
@@ -53,6 +56,14 @@ def nap(line: str) -> str:
     if not _called:
         _stamp()
     time.sleep(WAIT)
+    return line
+
+
+def uneven(line: str) -> str:
+    """Wait shortly, or a hundred times as long for a line that begins with one."""
+    if not _called:
+        _stamp()
+    time.sleep(LONG if line.startswith("1 ") else SHORT)
     return line
 
 

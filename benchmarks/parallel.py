@@ -1,7 +1,8 @@
 """What do workers and calls in flight gain? batchkit against what people use without checkpoints, side by side.
 
 cpu: 20 µs of pure Python an item, in one process and in two. waiting: 5 ms an item, 32 in flight, in threads and on an
-event loop. trivial: upper case, two workers against the bare single-process loop. commands: `-x` against GNU parallel.
+event loop. skew: waiting work, the slowest items last, on four workers. trivial: upper case, two workers against the
+bare single-process loop. commands: `-x` against GNU parallel.
 
 Every candidate is a process of its own; they alternate, and medians are printed. cpu and waiting are timed from the
 first call of the function, in whichever worker it happens, to the last batch committed (of a peer: the last result
@@ -22,7 +23,7 @@ from operator import ge, le
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from busy import WAIT, churn
+from busy import LONG, SHORT, WAIT, churn
 from measuring import HERE, PYTHON, Run, machine
 from peers import IN_FLIGHT
 from side_by_side import Bench, Target, check_order, check_same, show
@@ -119,6 +120,32 @@ def waiting(bench: Bench) -> None:
     show(found, count, base, {name: Target(le, 1.15) for name in list(candidates)[:2]}, "span")
 
 
+def skew(bench: Bench) -> None:
+    """See how long slow items that stand together hold up the end of a job."""
+    count = 1_000 if bench.quick else 10_000
+    slow = count // 100
+    overslept = _overslept()
+    ideal = ((count - slow) * (SHORT + overslept) + slow * (LONG + overslept)) / 4
+    print(f"\nskew: {count:,} items of {SHORT * 1000:.0f} ms, of which {slow} take {LONG * 1000:.0f} ms; four workers")
+    print(f"{bench.runs} alternating runs; sleeps take {overslept * 1e6:.0f} µs more than asked for\n")
+    candidates = {}
+    for name, ones in (("at the end", range(count - slow, count)), ("evenly spread", range(0, count, 100))):
+        source = bench.directory / f"skew-{name.replace(' ', '-')}.txt"
+        source.write_text("".join(f"{number in ones:d} {number:06}\n" for number in range(count)))
+        candidates[f"slow items {name}"] = batchkit(source, "-w", "4", function="busy.py:uneven")
+    found = bench.alternating(candidates)
+    print(f"first call to last commit, ratio: to the perfectly balanced time, {ideal:.3f} s\n")
+    base = [Run(ideal, 0.0, 0.0, 0, span=ideal)] * bench.runs
+    show(found, count, base, {"slow items at the end": Target(le, 1.3)}, "span")
+
+
+def _overslept() -> float:
+    begun = time.perf_counter()
+    for _ in range(500):
+        time.sleep(SHORT)
+    return (time.perf_counter() - begun) / 500 - SHORT
+
+
 def trivial(bench: Bench) -> None:
     """Compare what is nearly nothing but overhead."""
     count = 500_000 if bench.quick else 10_000_000
@@ -181,7 +208,7 @@ def gnu_parallel() -> bool:
     return told.startswith("GNU parallel")
 
 
-SECTIONS = {section.__name__: section for section in (cpu, waiting, trivial, commands)}
+SECTIONS = {section.__name__: section for section in (cpu, waiting, skew, trivial, commands)}
 
 
 def main() -> None:
