@@ -395,6 +395,7 @@ class Rounds(Work):
         super().shard(*items)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [case for case in CASES if case != "out.tsv"])
 @settings(
     max_examples=25,

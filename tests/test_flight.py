@@ -89,6 +89,7 @@ class TestOverlap:
         assert values(batchkit.process(range(12), meet, batch_size=5, concurrency=4)) == [*range(12)]
         assert len(loops) == 1
 
+    @pytest.mark.slow
     def test_isolated_functions_have_a_process_each(self) -> None:
         """Each slot has a child of its own."""
         result = batchkit.process(range(30), where, concurrency=3, isolate_process=True, batch_size=4)
@@ -130,6 +131,7 @@ class TestOverlap:
         assert values(batchkit.process(range(40), call, batch_size=5, concurrency=4)) == [*range(40)]
         assert called.index(0) >= 20
 
+    @pytest.mark.slow
     def test_the_window_is_bounded(self) -> None:
         """However slow an item is, only so much is read and called ahead of it."""
         slow = threading.Event()
@@ -420,6 +422,7 @@ class TestFailures:
         )
         assert [(each.item, each.attempts) for each in result.failures()] == [(4, 2)]
 
+    @pytest.mark.slow
     def test_an_isolated_function_that_dies_or_hangs_costs_one_item(self) -> None:
         """Deaths count twice before they are the item's, time limits at once; the other slots go on."""
 
@@ -535,9 +538,10 @@ def test_a_killed_run_goes_on_with_the_same_output(kind: str, workdir: Path) -> 
     assert Path("out.txt").read_text().splitlines() == [line.upper() for line in lines]
 
 
+@pytest.mark.slow
 def test_a_second_signal_leaves_at_once(start_cli: Callable[..., subprocess.Popen[str]]) -> None:
     """However long the calls in flight would take."""
-    Path("long.py").write_text("import time\ndef call(line):\n    print('in', flush=True)\n    time.sleep(60)\n")
+    Path("long.py").write_text("import os, time\ndef call(line):\n    os.write(1, b'in\\n')\n    time.sleep(60)\n")
     Path("in.txt").write_text("a\nb\nc\n")
     with start_cli("process", "in.txt", "-f", "long.py:call", "-c", "2", "-o", "out.txt") as process:
         assert process.stdout is not None

@@ -97,6 +97,7 @@ class TestStandardOutput:
         expected = iter(LINES)
         assert all(line in expected for line in dict.fromkeys(found))
 
+    @pytest.mark.slow
     def test_a_reader_that_has_enough_ends_the_run(self) -> None:
         """As in a pipe to head: quietly, with what is committed kept."""
         process = subprocess.Popen([*COMMAND, "-w", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -141,6 +142,7 @@ class TestMemory:
         assert (result.job, result.output, result.completed) == (None, None, True)
         assert not Path(".batchkit").exists()
 
+    @pytest.mark.slow
     def test_failures_come_back_too(self) -> None:
         """In input order, with their items."""
         result = batchkit.process(list(range(300)), _odd, workers=2, on_error="skip")

@@ -95,6 +95,7 @@ def test_processes_share_a_rate_by_a_file() -> None:
     second.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "async", "batched"])
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_calls_of_a_run_begin_at_the_rate(kind: str, concurrency: int) -> None:

@@ -86,6 +86,7 @@ class TestSlices:
         assert all(400 <= done <= 600 for done in seen)  # of about the same size
         assert written() == UPPER
 
+    @pytest.mark.slow
     def test_budgets_are_those_of_the_slice(self) -> None:
         """And a slice that has work left is paused, though others are done."""
         assert run("1/2", max_items=33, workers=2).done == 33
@@ -116,6 +117,7 @@ class TestSlices:
             run(f"{number}/3", batchkit.command("echo {} {#}"), workers=number)
         assert written() == [f"{number} {number}" for number in range(1, 41)]
 
+    @pytest.mark.slow
     def test_failures_are_listed_and_retried_over_all_slices(self) -> None:
         """In input order, and their results come into their places."""
 
@@ -194,6 +196,7 @@ class TestRefusals:
         with pytest.raises(UsageError, match="files that can be read from anywhere"):
             batchkit.process(range(9), shard="1/2", job="x")
 
+    @pytest.mark.slow
     def test_who_holds_a_slice_keeps_others_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same slice and a run of the whole job, not the other slices; and a whole run keeps slices out."""
         monkeypatch.setattr(jobs, "SLICE_PATIENCE", 0.2)
@@ -253,6 +256,7 @@ class TestRefusals:
 class TestLeases:
     """What happens to who is not heard of for too long."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("workers", [1, 2])
     def test_who_lost_the_lease_commits_nothing_more(self, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
         """It stops with an error; what it had committed stands, and another run does the rest."""

@@ -85,6 +85,7 @@ class TestResults:
         assert [int(each) for each in result.results()] == numbers(workdir)
         assert run(plus, batched=batched, workers=2).new == 0
 
+    @pytest.mark.slow
     def test_a_generator_function_gives_any_number_of_results(self, workdir: Path) -> None:
         """Each in its item's place."""
 
@@ -101,6 +102,7 @@ class TestResults:
         assert (workdir / "out.txt").read_text() == (workdir / "items.txt").read_text()
         assert numbers(workdir, "mirrored.txt") == [int(str(n)[::-1]) for n in range(ITEMS)]
 
+    @pytest.mark.slow
     def test_a_class_is_made_once_in_each_worker_and_closed(self, workdir: Path) -> None:
         """Whatever number of shards it works on."""
 
@@ -145,6 +147,7 @@ class TestResults:
         assert subprocess.run([sys.executable, "main.py"], cwd=workdir, check=False).returncode == 0
         assert numbers(workdir, "a.txt") == numbers(workdir, "b.txt") == list(range(7, ITEMS + 7))
 
+    @pytest.mark.slow
     def test_calls_have_the_keys_that_they_have_with_one_worker(self, workdir: Path) -> None:
         """An item's key is its job's and its place's, whoever calls."""
 
@@ -183,6 +186,7 @@ class TestResults:
             parts = [pl.read_parquet(path)["n"].to_list() for path in sorted((workdir / "out.parts").glob("*.parquet"))]
             assert [n for part in parts for n in part] == list(range(ITEMS))
 
+    @pytest.mark.slow
     def test_starting_over_leaves_nothing_of_the_parts_there_were(self, workdir: Path) -> None:
         """Neither results nor failures of shards with the same numbers."""
 
@@ -207,6 +211,7 @@ class TestResults:
         assert run().new == 400
         assert numbers(workdir) == list(range(1_000))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "files"])
     def test_other_sources_are_shared_too(self, workdir: Path, kind: str) -> None:
         """Tables, and several files, compressed ones among them, of which idle workers take the rest."""
@@ -250,6 +255,7 @@ class TestResults:
         assert result.status == "completed"
         assert numbers(workdir) == list(range(ITEMS))
 
+    @pytest.mark.slow
     def test_standard_output_has_the_results_in_input_order(self, workdir: Path, cli: Cli) -> None:
         """Whoever was done first."""
         text = "def work(line):\n    import time\n    time.sleep(0.002)\n    return line\n"
@@ -274,6 +280,7 @@ class TestBudgets:
         assert run().new == 2_000 - most
         assert numbers(workdir) == list(range(2_000))
 
+    @pytest.mark.slow
     def test_failures_and_dropped_items_count(self) -> None:
         """Each is an item that was handled."""
 
@@ -286,6 +293,7 @@ class TestBudgets:
         result = run(picky, on_error="skip", max_items=101)
         assert result.done + result.failed + result.skipped == result.new == 101
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("items", "most"), [(400, 7), (40, 7), (400, 1), (400, 13)])
     def test_so_many_batches_exactly(self, workdir: Path, items: int, most: int) -> None:
         """Also where shards come to their ends, whose records are no batches."""
@@ -431,6 +439,7 @@ class TestStops:
 class TestErrors:
     """What ends a run with one worker ends it with several."""
 
+    @pytest.mark.slow
     def test_an_item_that_fails_ends_the_run_and_is_named(self, workdir: Path) -> None:
         """The others commit what they have, and the next run goes on there."""
 
@@ -451,6 +460,7 @@ class TestErrors:
         assert run(picky).new == ITEMS - done
         assert numbers(workdir) == list(range(ITEMS))
 
+    @pytest.mark.slow
     def test_the_exit_code_is_one(self, workdir: Path, cli: Cli) -> None:
         """With one line about it."""
         (workdir / "work.py").write_text("def work(line):\n    return 1 / (int(line) - 333)\n")
@@ -484,6 +494,7 @@ class TestErrors:
         job.retry(lambda item: item, progress="none")
         assert numbers(workdir) == list(range(ITEMS))
 
+    @pytest.mark.slow
     def test_too_many_failures_of_all_workers_end_the_run(self) -> None:
         """Counted over all shards, soon after there are so many."""
 
@@ -535,6 +546,7 @@ class TestSharing:
         plan = json.loads((workdir / ".batchkit/job/plan.json").read_text())["shards"]
         assert len(plan) > workers
 
+    @pytest.mark.slow
     def test_nothing_is_given_of_what_has_no_rest(self, workdir: Path) -> None:
         """Workers that ask in vain do not hold up the one that is left."""
         write(workdir, 3)
