@@ -99,7 +99,8 @@ class _Pool:
 
     def work(self) -> None:
         """Wait until all workers are done. Raises the first error of one, when the others have stopped."""
-        for _ in range(self._work.workers):
+        left = sum(not self._ended(shard.number) for shard in self._account.tally.plan)
+        for _ in range(min(self._work.workers, left)):  # more than there are pieces would find nothing to do
             self._start()
         while self._futures:
             done, self._futures = wait(self._futures, _LOOK_EVERY, FIRST_COMPLETED)
