@@ -23,6 +23,7 @@ from batchkit.options import (
     check_flight,
     check_numbers,
     check_slice,
+    check_workers,
     function_of,
     is_numbered,
     options_of,
@@ -153,9 +154,8 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     `UsageError`, `SourceError`, `StorageError`, `JobLocked`, `ChangedError`, `DamageError`.
     """
     begun = time.monotonic()
-    check_numbers(
-        batch_size=(batch_size, 1), max_items=(max_items, 0), max_batches=(max_batches, 0), workers=(workers, 1)
-    )
+    check_numbers(batch_size=(batch_size, 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
+    check_workers(workers, executor)
     check_choice("progress", progress, MODES)
     check(function)
     batched = batched_of(function, batched=batched, batch_format=batch_format)

@@ -196,7 +196,7 @@ def _words_of(template: str) -> list[str]:
     if not isinstance(template, str):
         raise UsageError(f"the command is {template!r}; give one text, such as 'convert {{}} out/{{#}}.png'")
     try:
-        words = shlex.split(template)
+        words = shlex.split(_as_a_shell_reads(template))
     except ValueError as error:
         raise UsageError(f"the command '{template}' cannot be split into words: {error}") from None
     if not words or not words[0]:
@@ -209,6 +209,19 @@ def _words_of(template: str) -> list[str]:
             "put it in quotes if it is to be one, or give: sh -c 'one \"$1\" | two' -- {}"
         )
     return words
+
+
+_DOUBLE_QUOTED = re.compile(r"""'[^']*'|\\.|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+
+
+def _as_a_shell_reads(template: str) -> str:
+    r"""Drop the backslash before `$` and "`" within double quotes, which `shlex` leaves there."""
+
+    def read(found: re.Match[str]) -> str:
+        return _ESCAPED.sub(lambda each: each[0][-1] if each[0][-1] in "$`" else each[0], found[0])
+
+    return _DOUBLE_QUOTED.sub(lambda found: read(found) if found[0][0] == '"' else found[0], template)
 
 
 def _shell_words(template: str) -> list[str]:

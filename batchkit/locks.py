@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, SoftFileLease, Timeout
@@ -78,7 +78,7 @@ def leased(path: str, lost: Callable[[], None], say: Callable[[str], None]) -> I
     try:
         lease.acquire(timeout=1.0)
     except Timeout:
-        if f"host={os.uname().nodename}\n" in (files.read_bytes(path) or b"").decode(errors="replace"):
+        if _facts_of(path).get("host") == os.uname().nodename:
             yield False
             return
         say(f"another host holds '{path}'; waiting up to {LEASE + 10:.0f} s to see whether it is alive")
@@ -98,16 +98,28 @@ def leased(path: str, lost: Callable[[], None], say: Callable[[str], None]) -> I
 def lease_looks_held(path: str) -> bool:
     """Tell whether a lease is probably held: it was touched lately. For looking only: clocks of hosts differ."""
     try:
-        return time.time() - os.stat(path).st_mtime < 2 * LEASE
+        recent = time.time() - os.stat(path).st_mtime < 2 * LEASE
     except FileNotFoundError:
         return False
+    facts = _facts_of(path)
+    if recent and facts.get("host") == os.uname().nodename and facts.get("pid", "").isdigit():
+        with suppress(PermissionError):  # somebody else's process lives, too
+            try:
+                os.kill(int(facts["pid"]), 0)
+            except ProcessLookupError:
+                return False
+    return recent
 
 
 def lease_holder(path: str) -> str:
     """Return who holds a lease, for messages."""
-    text = (files.read_bytes(path) or b"").decode(errors="replace")
-    facts = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    facts = _facts_of(path)
     return f"pid {facts['pid']} on {facts['host']}" if {"pid", "host"} <= facts.keys() else "another process"
+
+
+def _facts_of(path: str) -> dict[str, str]:
+    text = (files.read_bytes(path) or b"").decode(errors="replace")
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
 def pid_in(path: str) -> int | None:

@@ -80,6 +80,8 @@ def timeout_of(timeout: Duration | None, function: Callable[..., Any] | None) ->
 
 def check_flight(concurrency: int, rate: str | None) -> None:
     """Raise `UsageError` for calls in flight that cannot be had."""
+    if concurrency is None:
+        raise UsageError("concurrency is None; give a whole number of at least 1")
     check_numbers(concurrency=(concurrency, 1))
     if rate is not None:
         from batchkit.pace import limit_of  # noqa: PLC0415  # loads pyrate-limiter, or says that it is missing
@@ -107,9 +109,20 @@ def _slice_of_slurm() -> Slice:
         raise UsageError("shard is 'slurm', and this is no task of a Slurm array job; give a slice such as '3/8'")
     at, first, last, of = map(int, given)
     step = (last - first) // (of - 1) if of > 1 else 1
-    if (at - first) % step or first + step * (of - 1) != last:
+    if not step or at not in range(first, last + 1, step) or first + step * (of - 1) != last:
         raise UsageError("the tasks of this array job are not evenly numbered; give --shard I/N yourself")
     return Slice((at - first) // step + 1, of)
+
+
+def check_workers(workers: int, executor: Any) -> None:
+    """Raise `UsageError` for workers that cannot be had."""
+    if workers is None:
+        raise UsageError("workers is None; give a whole number of at least 1")
+    check_numbers(workers=(workers, 1))
+    if executor is not None and (isinstance(executor, type) or not hasattr(executor, "submit")):
+        raise UsageError(f"executor is {executor!r}; give an instance with submit(), as concurrent.futures has them")
+    if executor is not None and workers == 1:
+        raise UsageError("executor is for several workers; say how many, or leave it out")
 
 
 def check_slice(part: Slice | None, work: Work, *, restart: bool) -> None:
@@ -117,7 +130,7 @@ def check_slice(part: Slice | None, work: Work, *, restart: bool) -> None:
     if part is None:
         return
     if restart:
-        raise UsageError("a slice cannot start over for the others; run: batchkit reset JOB")
+        raise UsageError("a slice cannot start over for the others; run batchkit reset first, or leave out --shard")
     if not work.reader.durable or not hasattr(work.reader, "split") or not work.reader.restartable:
         raise UsageError("shard is for files that can be read from anywhere; leave it out")
     if not work.destination.in_parts:

@@ -36,7 +36,9 @@ def limit_of(rate: str) -> tuple[int, int]:
     """Return `"10/s"`, `"600/m"` or `"1000/h"` as a number of calls and seconds. Raises `UsageError`."""
     found = re.fullmatch(r"(\d{1,9})/([smh])", str(rate).replace(" ", ""))
     if found is None or int(found[1]) == 0:
-        raise UsageError(f"rate is {rate!r}; give a number of calls per second, minute or hour: 10/s, 600/m or 1000/h")
+        raise UsageError(
+            f"rate is {rate!r}; give a whole number of calls per second, minute or hour: 10/s, 600/m or 1000/h"
+        )
     return int(found[1]), {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 

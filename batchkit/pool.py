@@ -13,8 +13,9 @@ from typing import Any
 
 from batchkit import journal, plan
 from batchkit.budget import LEASE_LOST
-from batchkit.errors import BatchkitError
-from batchkit.processes import ProcessDied, Processes
+from batchkit.child import pickled_task
+from batchkit.errors import BatchkitError, UsageError
+from batchkit.processes import ProcessDied, Processes, call_packed
 from batchkit.progress import sayer
 from batchkit.quota import Quota
 from batchkit.workers import Task, work_on_job
@@ -93,9 +94,10 @@ class _Pool:
         sent = work._replace(budget=None, executor=None, options=None, progress="none")  # type: ignore[arg-type]
         terms = work.budget.terms()
         job = place.job
-        self._task = Task(
+        task = Task(
             job.state_dir, job.name, job.part, place.slices, place.uuid, sent, run, terms, place.frozen, place.rounds
         )
+        self._task = pickled_task(work_on_job, (task,), {})
 
     def work(self) -> None:
         """Wait until all workers are done. Raises the first error of one, when the others have stopped."""
@@ -111,7 +113,10 @@ class _Pool:
             raise self._error
 
     def _start(self) -> None:
-        self._futures.add(self._executor.submit(work_on_job, self._task))
+        try:
+            self._futures.add(self._executor.submit(call_packed, self._task))
+        except RuntimeError as error:  # it was shut down, or is broken
+            raise UsageError(f"the executor takes no work ({error}); give one that does") from error
 
     def _take(self, future: Future[Report]) -> None:
         """Take what a worker reports, or see to it that another takes its place."""

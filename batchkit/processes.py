@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def call_packed(task: bytes) -> Any:
+    """Make a call that was packed by `pickled_task`: so any engine gets functions that only cloudpickle can send."""
+    function, args, kwargs = pickle.loads(task)  # noqa: S301  # of the run that this process works for
+    return function(*args, **kwargs)
+
+
 class ProcessDied(WorkerDied):
     """The process of a task died; pid: which one that was."""
 

@@ -38,11 +38,11 @@ _REASONS = {
 class Result(NamedTuple):
     """What one run did, and where the job stands after it.
 
-    status: "completed", or "paused" with work left; then `reason` says why, for people.
-    done, failed, skipped: items of the job in all runs; new: items done, failed or skipped in this run.
-    total: items of the job; `None` while unknown. share: how much of the input is done, 0 to 1; `None` if unknown.
-    seconds: what this run took. output: the file of the results; `None` if they are in memory or were printed.
-    read, read_failures: what `results()` and `failures()` call.
+    status: "completed", or "paused" with work left; then `reason` says why, for people. done, failed, skipped: items of
+    the job in all runs; new: items done, failed or skipped in this run. total: items of the job; `None` while unknown.
+    share: how much of the input is done, 0 to 1; `None` if unknown. seconds: what this run took. output: the file of
+    the results; `None` if they are in memory or were printed. part: the slice of the job that it was about, such as
+    "3/8"; `None`: the whole. read, read_failures: what `results()` and `failures()` call.
     """
 
     job: str | None
@@ -58,6 +58,7 @@ class Result(NamedTuple):
     output: str | None
     read: Callable[[], Iterator[Any]]
     read_failures: Callable[[], Iterator[Failure]]
+    part: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -103,16 +104,19 @@ class Result(NamedTuple):
 
     def summary(self) -> str:
         """Say in one line what was done and what comes next."""
-        name = f"{self.job}: " if self.job else ""
+        part = f" (slice {self.part})" if self.part else ""
+        name = f"{self.job}{part}: " if self.job else ""
         items = f"{self.done:,} item{'' if self.done == 1 else 's'} done{self._others()}"
         if self.completed and not self.handled:
             return f"{name}completed, the input has no items{self._where()}"
         if self.completed and not self.new:
-            return f"{name}completed, {items}; nothing new to do (--restart starts over){self._where()}{self._next()}"
+            over = "" if self.part else " (--restart starts over)"
+            return f"{name}completed, {items}; nothing new to do{over}{self._where()}{self._next()}"
         speed = f"{self.new:,} in {duration(self.seconds)}, {self.rate:,.0f}/s"
         if self.completed:
-            part = "" if self.new == self.handled else f", of which {speed} in this run"
-            return f"{name}completed, {items}{part or f' ({speed})'}{self._where()}{self._next()}"
+            new = "" if self.new == self.handled else f", of which {speed} in this run"
+            left = f"; {self.reason}" if self.reason else ""
+            return f"{name}completed, {items}{new or f' ({speed})'}{self._where()}{left}{self._next()}"
         return f"{name}paused, {self.reason}: {items} ({speed}), {self._left()}; run the same command again to go on"
 
     def _others(self) -> str:
@@ -141,16 +145,6 @@ class Result(NamedTuple):
     def __repr__(self) -> str:
         """Return the summary, so that a notebook cell or a prompt says what happened."""
         return f"<Result {self.summary()}>"
-
-
-class Sliced(Result):
-    """What a run of one slice of a job did; all counts are the slice's. output: `None` while others have work left."""
-
-    __slots__ = ()
-
-    def summary(self) -> str:
-        """Say in one line what was done and what comes next."""
-        return super().summary() + (f"; {OTHERS_LEFT}" if self.completed and self.reason else "")
 
 
 class Retried(Result):

@@ -19,7 +19,7 @@ from batchkit.journal import NoJournal
 from batchkit.model import Shard
 from batchkit.plan import Place
 from batchkit.progress import sayer
-from batchkit.result import OTHERS_LEFT, Result, Sliced, reason_for_people
+from batchkit.result import OTHERS_LEFT, Result, reason_for_people
 from batchkit.resume import Outputs, Wishes, open_job
 from batchkit.rounds import ended, merged_by, proved, resolved_by, rounds_of, settled, still_failed, stored_beside
 from batchkit.shards import Shards, Streams
@@ -156,7 +156,7 @@ def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result
 
 def _work_on_slice(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
     """Work on the shards of a slice; if all others are at their end, too, publish."""
-    account = _account(work, f"{job.name} (slice {job.part})", opened, (0, 0))
+    account = _account(work, job.name, opened, (0, 0))
     with closing(account):
         completed, published = _shards_done(work, job, opened, number, account, ()), False
         if completed:
@@ -169,7 +169,8 @@ def _work_on_slice(work: Work, job: JobDirectory, opened: OpenJob, number: int) 
     path = opened.output.path if published else None
     failures = partial(failures_of, job, opened.manifest)
     result = account.result(path, partial(stored, job), failures, completed=completed)
-    return Sliced(*result._replace(reason=OTHERS_LEFT)) if completed and not published else Sliced(*result)
+    reason = OTHERS_LEFT if completed and not published else result.reason
+    return result._replace(part=str(job.part), reason=reason)
 
 
 def _account(work: Work, name: str, opened: OpenJob, resolved: tuple[int, int]) -> Account:

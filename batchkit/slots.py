@@ -14,7 +14,7 @@ from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from batchkit.errors import SkipItem
+from batchkit.errors import SkipItem, UsageError
 from batchkit.failures import Stopped
 from batchkit.model import Outcome
 
@@ -157,8 +157,14 @@ class Threads:
             )
             for number in range(count)
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:
+            self._line.put(None)
+            self._threads = [thread for thread in self._threads if thread.ident is not None]
+            self.close(wait=True)
+            raise UsageError(f"cannot have {count:,} calls in flight ({error}); give a lower concurrency") from error
 
     def put(self, pending: Pending) -> None:
         """Have the calls of a batch made."""

@@ -237,7 +237,9 @@ def _die_with_parent(lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-        if select.select([lifeline], [], [], 0)[0]:  # it had ended before
+        poll = select.poll()  # for select(2) its number may be too high
+        poll.register(lifeline, select.POLLIN)
+        if poll.poll(0):  # it had ended before
             _die()
         return
 

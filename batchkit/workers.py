@@ -142,7 +142,8 @@ class _Worker:
             self._budget.lease = partial(self._quota.lease, number) if self._quota is not None else None
             self._points[number] = last = self._done(state, order)
             self._settle(number, last)
-            self._budget.drop()
+            if self._quota is not None:
+                self._budget.drop()
         if state.ended or last.end:
             self._ended.add(number)
         return not state.ended

@@ -375,6 +375,11 @@ class TestWrongCommands:
         with pytest.raises(UsageError, match=said):
             command(template)
 
+    @pytest.mark.parametrize("quoted", ['"\\$1"', "'$1'", "\\$1", '"\\$"1'])
+    def test_a_dollar_is_quoted_as_for_a_shell(self, quoted: str) -> None:
+        """Which takes the backslash before it away, in double quotes too; a shell that is called sees it."""
+        assert command(f"sh -c 'printf %s \"$0\"' {quoted} -- {{}}")("x") == "$1"
+
     def test_a_shell_word_in_quotes_is_an_argument(self) -> None:
         """Whoever quotes it means it."""
         assert command("echo '|' \\> {}")("x") == "| > x"

@@ -551,3 +551,20 @@ def test_a_second_signal_leaves_at_once(start_cli: Callable[..., subprocess.Pope
         assert "second signal" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 128 + signal.SIGTERM
+
+
+def test_more_calls_than_there_can_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, with the threads that did start ended."""
+    before, start = threading.active_count(), threading.Thread.start
+    started = []
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("batchkit-call") and len(started) > 3:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(UsageError, match="cannot have 100 calls in flight"):
+        batchkit.process(range(10), str, concurrency=100, progress="none")
+    assert threading.active_count() == before

@@ -66,6 +66,7 @@ class TestSlices:
         for number in order[:-1]:
             result = run(f"{number}/3")
             assert (result.status, result.exit_code, result.output) == ("completed", 0, None)
+            assert result.summary().startswith(f"sliced (slice {number}/3): completed, ")
             assert "the output appears when all slices are done" in result.summary()
             assert not Path("out.txt").exists()
             assert batchkit.Job("sliced").status().status == "paused"
@@ -127,7 +128,8 @@ class TestSlices:
             return line.upper()
 
         for number in (2, 1, 3):
-            run(f"{number}/3", function, on_error="skip", workers=1 + number % 2)
+            result = run(f"{number}/3", function, on_error="skip", workers=1 + number % 2)
+            assert "see: batchkit failures sliced, run them again: batchkit retry sliced" in result.summary()
         job = batchkit.Job("sliced")
         assert [failure.item for failure in job.failures()] == [line for line in LINES if line.endswith("7")]
         Path("mended").touch()
@@ -164,7 +166,9 @@ class TestSlices:
         assert batchkit.Job("sliced").status().status == "running"
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        done = batchkit.Job("sliced").status().done
+        status = batchkit.Job("sliced").status()
+        assert status.status == "paused"  # its lease is still there, and its process is not
+        done = status.done
         for number in (2, 1):
             again = start_cli(*words, "--job", "sliced", "--shard", f"{number}/2", "-w", "2")
             said = again.communicate()
@@ -247,10 +251,11 @@ class TestRefusals:
         """Of tasks 1, 2 and 7, nobody knows from one which slice it is; nor outside of an array job."""
         with pytest.raises(UsageError, match="no task of a Slurm array job"):
             run("slurm")
-        for name, value in {"ID": "2", "MIN": "1", "MAX": "7", "COUNT": "3"}.items():
-            monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
-        with pytest.raises(UsageError, match="not evenly numbered"):
-            run("slurm")
+        for given in (("2", "1", "7", "3"), ("12", "1", "4", "4"), ("1", "5", "9", "5"), ("1", "1", "1", "2")):
+            for name, value in zip(("ID", "MIN", "MAX", "COUNT"), given, strict=True):
+                monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+            with pytest.raises(UsageError, match="not evenly numbered"):
+                run("slurm")
 
 
 class TestLeases:

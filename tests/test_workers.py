@@ -7,6 +7,7 @@ import gzip
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -21,6 +23,7 @@ import pytest
 
 import batchkit
 from batchkit import journal
+from batchkit.errors import UsageError
 from tests.conftest import PATIENCE
 
 if TYPE_CHECKING:
@@ -367,6 +370,14 @@ class TestBudgets:
         """`until` is a limit like any other."""
         assert run(until="2020-01-01T00:00").new == 0
 
+    def test_a_time_limit_alone_stops_nobody_between_shards(self, workdir: Path) -> None:
+        """There is nothing to lease then, and a worker takes one shard after the other."""
+        for most in (30, 40, 50):
+            run(workers=4, max_items=most, batch_size=3)
+        assert len(json.loads((workdir / ".batchkit/job/plan.json").read_text())["shards"]) > 2
+        assert run(workers=2, max_time="10m").completed
+        assert numbers(workdir) == list(range(ITEMS))
+
 
 class TestStops:
     """A request to stop ends all workers, with what they have done committed."""
@@ -578,6 +589,44 @@ class TestExecutors:
             assert run(executor=executor).status == "completed"
             assert executor.submit(len, "abc").result() == 3
         assert numbers(workdir) == list(range(ITEMS))
+
+    @pytest.mark.slow
+    def test_many_open_files_are_no_hindrance(self, workdir: Path) -> None:
+        """Descriptors of workers may have high numbers."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard != resource.RLIM_INFINITY and hard < 2_048:
+            pytest.skip("this machine does not let us open so many files")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2_048), hard))
+        try:
+            with ExitStack() as stack:
+                for _ in range(1_100):
+                    stack.enter_context(open(os.devnull, encoding="ascii"))
+                assert run(workers=2).completed
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert numbers(workdir) == list(range(ITEMS))
+
+    @pytest.mark.slow
+    def test_functions_without_a_name_reach_any_executor(self, workdir: Path) -> None:
+        """They are sent as to our own processes."""
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+            run(lambda line: str(int(line)), executor=executor, workers=2)
+        assert numbers(workdir) == list(range(ITEMS))
+
+    def test_what_is_no_executor_is_refused(self) -> None:
+        """Before anything begins; so is one that was shut down, with everything left as it was."""
+        wrong: list[Any] = [5, ThreadPoolExecutor]
+        for executor in wrong:
+            with pytest.raises(UsageError, match="give an instance with submit"):
+                run(executor=executor)
+        with ThreadPoolExecutor(2) as executor:
+            with pytest.raises(UsageError, match="executor is for several workers"):
+                run(executor=executor, workers=1)
+        with pytest.raises(UsageError, match="the executor takes no work"):
+            run(executor=executor)
+        nobody: Any = None
+        with pytest.raises(UsageError, match="workers is None"):
+            run(workers=nobody)
 
     def test_threads_share_compressed_files(self, workdir: Path) -> None:
         """Each reads its own."""
