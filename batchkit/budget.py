@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from batchkit.errors import UsageError
 
@@ -57,6 +57,13 @@ class Terms(NamedTuple):
     leased: bool
 
 
+class Lease(Protocol):
+    """Gives more items, batches or both, whatever is asked for; 0: there are none left."""
+
+    def __call__(self, *, items: bool, batches: bool) -> tuple[float, float]:
+        """Return how many of both."""
+
+
 class Budget:
     """The limits of one run.
 
@@ -64,7 +71,7 @@ class Budget:
     cut after so long. divisible: whether a batch may be cut between items (not for a batched function).
     limited: whether there is any limit but `batch_seconds`.
     progressed: whether this run has committed anything. lost: whether it must not commit any more.
-    lease: gives more items and batches when those at hand are used up; `None`: there are no more. See `quota`.
+    lease: gives more when what is at hand is used up; `None`: there is no more. See `quota`.
     reason: why the run is to stop: "time", "wait" (one would be too long), "items", "batches", a signal's name; `None`
     while it is not.
     """
@@ -95,7 +102,7 @@ class Budget:
         self._batch_seconds = math.inf if batch_seconds is None or not divisible else batch_seconds
         self._divisible = divisible
         self.limited = (max_time, max_items, max_batches) != (None, None, None)
-        self.lease: Callable[[], tuple[float, float]] | None = None
+        self.lease: Lease | None = None
         self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT)
         self._begun = math.inf
         self._cut: Callable[[], None] = lambda: None
@@ -141,7 +148,7 @@ class Budget:
         if not self.limited:
             return size
         if self.lease is not None and (self._items <= 0 or self._batches <= 0):
-            items, batches = self.lease()
+            items, batches = self.lease(items=self._items <= 0, batches=self._batches <= 0)
             self._items += items
             self._batches += batches
         if self._items <= 0:

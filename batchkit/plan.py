@@ -15,9 +15,10 @@ from batchkit.resume import new_shard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from batchkit.job import JobDirectory
+    from batchkit.model import Cursor
     from batchkit.readers.base import Reader
     from batchkit.resume import ShardState
     from batchkit.writers.base import Output, Round
@@ -38,23 +39,37 @@ class Place(NamedTuple):
     rounds: Sequence[Round]
 
 
-def divided(reader: Reader, state: ShardState, pieces: int, numbers: Iterable[int], *, numbered: bool) -> list[Shard]:
+_NO_NUMBER = -1
+
+
+def divided(reader: Reader, shard: Shard, cursor: Cursor, handled: int, pieces: int, *, numbered: bool) -> list[Shard]:
     """Return an unfinished shard, which keeps what it has done, and new ones over the rest: `pieces` at most, together.
 
-    numbers: those that are free. numbered: whether it is to be known how many items come before each.
+    cursor, handled: how far it is. numbered: whether it is to be known how many items come before each. The new ones
+    have no numbers yet.
     """
-    spans = split(reader, Span(state.cursor, state.shard.span.stop), pieces)
-    shards = [state.shard._replace(span=Span(state.shard.span.start, spans[0].stop))]
-    first = state.behind if numbered else None
-    for before, span, number in zip(spans, spans[1:], numbers, strict=False):
+    spans = split(reader, Span(cursor, shard.span.stop), pieces)
+    shards = [shard._replace(span=Span(shard.span.start, spans[0].stop))]
+    first = shard.first + handled if numbered and shard.first is not None else None
+    for before, span in itertools.pairwise(spans):
         first = None if first is None else first + count(reader, before)
-        shards.append(Shard(number, span, first))
+        shards.append(Shard(_NO_NUMBER, span, first))
     return shards
 
 
-def extended(plan: Sequence[Shard], changed: dict[int, list[Shard]]) -> list[Shard]:
-    """Return the plan with shards replaced, by number, by what they were divided into."""
-    return list(itertools.chain.from_iterable(changed.get(shard.number, [shard]) for shard in plan))
+def replaced(place: Place, divisions: Sequence[list[Shard]]) -> list[Shard]:
+    """Put what shards were divided into in their places in the plan; durable on return. Returns the first of each."""
+    with place.job.plan_locked():
+        plan = place.job.load_plan(place.uuid, place.slices)
+        new: list[Shard] = []
+        for own, *others in divisions:
+            numbers = free_numbers([*plan, *new], own.number, place.slices)
+            named = [shard._replace(number=number) for shard, number in zip(others, numbers, strict=False)]
+            at = next(index for index, shard in enumerate(plan) if shard.number == own.number)
+            plan[at : at + 1] = [own, *named]
+            new += named
+        _save(place, plan, new)
+    return [own for own, *_ in divisions]
 
 
 def free_numbers(plan: Sequence[Shard], number: int, slices: int) -> Iterator[int]:
@@ -64,8 +79,8 @@ def free_numbers(plan: Sequence[Shard], number: int, slices: int) -> Iterator[in
     )
 
 
-def save(place: Place, plan: Sequence[Shard], new: Sequence[Shard]) -> None:
-    """Make the journals and parts of new shards, then replace the plan; durable on return. Call it under its lock."""
+def _save(place: Place, plan: Sequence[Shard], new: Sequence[Shard]) -> None:
+    """Make the journals and parts of new shards, then replace the plan; durable on return."""
     for shard in new:
         new_shard(place.job, place.uuid, shard)
     numbers = [shard.number for shard in new]
@@ -81,16 +96,13 @@ def for_workers(place: Place, reader: Reader, states: Sequence[ShardState], work
     left = [state for state in states if not state.ended]
     if not left or len(left) >= workers:
         return
-    plan = place.job.load_plan(place.uuid, place.slices)
     sizes = [reader.extent(Span(state.cursor, state.shard.span.stop)) for state in left]
     total = sum(size or 0 for size in sizes)
-    changed: dict[int, list[Shard]] = {}
+    divisions = []
     for state, size in zip(left, sizes, strict=True):
         pieces = round(workers * (size or 0) / total) if total and None not in sizes else -(-workers // len(left))
-        if pieces > 1:
-            known = [*plan, *itertools.chain.from_iterable(changed.values())]
-            numbers = free_numbers(known, state.number, place.slices)
-            changed[state.number] = divided(reader, state, pieces, numbers, numbered=numbered)
-    new = [shard for pieces in changed.values() for shard in pieces[1:]]
-    if new:
-        save(place, extended(plan, changed), new)
+        handled = 0 if state.base is None else state.base.handled
+        divisions.append(divided(reader, state.shard, state.cursor, handled, pieces, numbered=numbered))
+    divisions = [shards for shards in divisions if len(shards) > 1]
+    if divisions:
+        replaced(place, divisions)

@@ -24,7 +24,7 @@ from batchkit.writers.stdout import OutputClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor, Future
 
     from batchkit.account import Account
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY = 0.05
 _TWICE = 2
-_COUNTED = {"items", "batches"}
-"""Why a worker stops that may find more to do, for another one gives back what it was granted."""
-
 _TOO_OFTEN = 5
 """Deaths at one place after which the run gives up: taking care does not help there."""
 
@@ -66,8 +63,6 @@ def work_in_parallel(work: Work, place: Place, states: Sequence[ShardState], run
             pool.end(executor)
     pool.take_points()
     job.clear_requests()
-    if account.tally.ended and work.budget.reason in _COUNTED:
-        work.budget.reason = None  # one worker found none left while another one did what was left, with its last ones
     return account.tally.ended
 
 
@@ -89,28 +84,47 @@ class _Pool:
         self._futures: set[Future[Report]] = set()
         self._deaths: dict[tuple[int, int], int] = {}
         self._stopped = False
+        self._unheard = False  # whether nobody reads what is printed
+        self._reported: str | None = None  # why the first of them stopped that did not because of us
         self._error: BaseException | None = None
         self._say = sayer(work.progress)
         sent = work._replace(budget=None, executor=None, options=None, progress="none")  # type: ignore[arg-type]
         terms = work.budget.terms()
         job = place.job
         task = Task(
-            job.state_dir, job.name, job.part, place.slices, place.uuid, sent, run, terms, place.frozen, place.rounds
+            job.state_dir,
+            job.name,
+            job.part,
+            place.slices,
+            place.uuid,
+            sent,
+            run,
+            terms,
+            place.frozen,
+            place.rounds,
+            job.claim(),
         )
         self._task = pickled_task(work_on_job, (task,), {})
 
     def work(self) -> None:
         """Wait until all workers are done. Raises the first error of one, when the others have stopped."""
         left = sum(not self._ended(shard.number) for shard in self._account.tally.plan)
-        for _ in range(min(self._work.workers, left)):  # more than there are pieces would find nothing to do
-            self._start()
-        while self._futures:
-            done, self._futures = wait(self._futures, _LOOK_EVERY, FIRST_COMPLETED)
-            for future in done:
-                self._take(future)
-            self._look()
+        try:
+            for _ in range(min(self._work.workers, left)):  # more than there are pieces would find nothing to do
+                self._start()
+            while self._futures:
+                done, self._futures = wait(self._futures, _LOOK_EVERY, FIRST_COMPLETED)
+                for future in done:
+                    self._take(future)
+                self._look()
+        except BaseException:
+            self._stop()  # whoever runs them, they are not to go on alone
+            raise
+        self._print(lambda: True)
         if self._error is not None:
             raise self._error
+        if not self._account.tally.ended and self._work.budget.reason is None:
+            self._work.budget.reason = self._reported
 
     def _start(self) -> None:
         try:
@@ -135,8 +149,7 @@ class _Pool:
         else:
             for number, point in report.points.items():
                 self._account.tally.put(number, point)
-            if report.reason is not None and self._work.budget.reason is None:
-                self._work.budget.reason = report.reason
+            self._reported = self._reported or report.reason
 
     def _fail(self, error: BaseException) -> None:
         self._error = self._error or error
@@ -151,7 +164,7 @@ class _Pool:
     def _look(self) -> None:
         """Look how far the job is, and whether it is to stop."""
         budget = self._work.budget
-        if not budget.go_on() and budget.reason not in _COUNTED:
+        if not budget.go_on():
             self._stop()
         try:
             self._follow()
@@ -171,16 +184,19 @@ class _Pool:
                 if point is not None and (known is None or point.seq > known.seq):
                     tally.put(shard.number, point)
         self._account.show()
-        if isinstance(self._place.output, PrintedOutput) and not self._stopped:
-            self._print(self._place.output)
+        if not self._stopped:
+            self._print(self._work.budget.go_on)
 
-    def _print(self, output: PrintedOutput) -> None:
-        tally, budget = self._account.tally, self._work.budget
-        try:
-            output.print_committed([shard.number for shard in tally.plan], tally.points, budget.go_on)
-        except OutputClosed:
-            budget.stop("output")
-            self._stop()
+    def _print(self, go_on: Callable[[], bool]) -> None:
+        """Print what is committed, if this job prints."""
+        output, tally = self._place.output, self._account.tally
+        if isinstance(output, PrintedOutput) and not self._unheard:
+            try:
+                output.print_committed([shard.number for shard in tally.plan], tally.points, go_on)
+            except OutputClosed:
+                self._unheard = True
+                self._work.budget.stop("output")
+                self._stop()
 
     def _replace(self, death: ProcessDied) -> None:
         """Start another worker; where deaths are repeated at one place, see to it that care is taken there."""
@@ -221,7 +237,7 @@ class _Pool:
         return point is not None and point.end
 
     def take_points(self) -> None:
-        """Take the newest commits of shards of which no worker has reported: it died later, on another one."""
+        """Take the last commits as the journals prove them: a worker that ended a shard and died later told nobody."""
         job, tally = self._place.job, self._account.tally
         tally.take_plan(job.load_own_plan(self._place.uuid, self._place.slices))
         for shard in tally.plan:

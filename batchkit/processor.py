@@ -142,7 +142,7 @@ class Processor:
         self._budget = budget
         self._feed = self._feeding()
         self._share = share
-        self._share_due = False
+        self._share_asked = self._share_due = False
         self._tell = tell
         self._tell_due = -math.inf
         self._sync_interval = math.inf if sync_interval is None else sync_interval
@@ -169,25 +169,28 @@ class Processor:
 
     def ask_to_share(self) -> None:
         """Ask for the rest of the shard to be given away, when what has begun is done; from any thread."""
-        if not self._share_due:
-            self._share_due = True
-            self._feed.drain()
-            self._caller.cut()
+        self._share_asked = True
+        self._caller.cut()
 
     def _give_away(self) -> None:
         """Give away what can be given of the rest, and go on with what is left."""
         assert self._share is not None, "nobody else asks"
+        if self._budget.lost:
+            raise _taken_over()
         stop = self._share(self.last)
         self._stop = self._stop if stop is None else stop
         self._feed.close()
         self._feed = self._feeding()
-        self._share_due = False
+        self._share_asked = self._share_due = False
 
     def _loop(self) -> None:
         budget = self._budget
         budget.attach(self._caller.cut)
         begun = time.monotonic()
         while not self.last.end and not self._at_stop():
+            if self._share_asked and not self._share_due:
+                self._share_due = True
+                self._feed.drain()
             try:
                 batch = self._feed.next(self._batch_size, begun)
             except Exception:  # the source cannot be read further: what is committed stays
@@ -246,7 +249,7 @@ class Processor:
     def _commit(self, batch: Batch, begun: float, failed: int = 0, skipped: int = 0) -> None:
         """Make the checkpoint of cursor, counts and marks, and append it: the one line that moves progress."""
         if self._budget.lost:
-            raise StorageError("another host has taken over this slice of the job, which was not heard of for too long")
+            raise _taken_over()
         if self._syncer.error is not None:
             self._syncer.wait()  # which raises it: a sync error is final, and nothing more is committed
         if self._sync_interval == 0:
@@ -307,3 +310,7 @@ class Processor:
     def sync(self) -> None:
         """Make everything committed durable."""
         self._syncer.now()
+
+
+def _taken_over() -> StorageError:
+    return StorageError("another host has taken over this slice of the job, which was not heard of for too long")

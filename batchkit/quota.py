@@ -53,20 +53,19 @@ class Quota:
         """Do so by the newest commit of a shard; `None`: it has none. The record of its end is no batch."""
         self.settle(shard, *((0, 0) if point is None else (point.handled, point.seq - point.end)))
 
-    def lease(self, shard: int) -> tuple[float, float]:
-        """Grant a shard some items and batches; where one of them is 0, there are none left, and none were granted."""
+    def lease(self, shard: int, *, items: bool, batches: bool) -> tuple[float, float]:
+        """Grant a shard some more items, batches or both, whatever is asked for; 0: there are none left."""
         with held(self._lock, math.inf):
             entry = self._load()
-            granted = list(zip(*entry["shards"].values(), strict=True))[2:]
-            left = [
-                self._part(entry[name], sum(used)) for name, used in zip(("items", "batches"), granted, strict=True)
-            ]
-            if min(left) <= 0:
-                return left[0], left[1]
             known = entry["shards"][str(shard)]
-            known[2:] = [was + (0 if math.isinf(more) else more) for was, more in zip(known[2:], left, strict=True)]
+            granted = [0.0, 0.0]
+            for index, (name, wanted) in enumerate((("items", items), ("batches", batches))):
+                if wanted:
+                    used = sum(each[2 + index] for each in entry["shards"].values())
+                    granted[index] = self._part(entry[name], used)
+                    known[2 + index] += 0 if math.isinf(granted[index]) else granted[index]
             self._save(entry)
-            return left[0], left[1]
+            return granted[0], granted[1]
 
     def _part(self, most: int | None, used: int) -> float:
         if most is None:

@@ -145,7 +145,12 @@ def found(job: JobDirectory, manifest: Manifest, outputs: Outputs, say: Say) -> 
     if done is not None:
         output.verify(done)
     frozen = done["shards"] if done is not None else 0
-    job.await_workers(manifest.plan[frozen:])
+    while True:
+        job.await_workers(manifest.plan[frozen:])
+        plan = job.load_plan(manifest.job, manifest.slices)
+        if plan == manifest.plan:
+            break
+        manifest = manifest._replace(plan=plan)  # a worker that outlived its run has given some of its shard away
     order = [shard.number for shard in manifest.plan]
     shards = []
     for index, shard in enumerate(manifest.plan):

@@ -78,6 +78,7 @@ def retry(job: JobDirectory, again: Again, limit: Limit, options: dict[str, Any]
             not_merged(rounds, job.publish_log(manifest.job), manifest.plan)
         )  # until the next line, perhaps
         opened = found(job, manifest, Outputs(lambda _: output, lambda each: leave_output(job, each)), say)
+        manifest = opened.manifest
         _make_durable(job, opened)
         left = still_failed(job, manifest.plan, _points(opened), rounds)
         failed, resolved = sum(1 for _ in left), resolved_by(rounds)

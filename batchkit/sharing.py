@@ -11,13 +11,11 @@ from __future__ import annotations
 import os
 
 from batchkit import files
-from batchkit.model import Shard, Span
-from batchkit.plan import extended, free_numbers, save
-from batchkit.readers.base import count, split
+from batchkit.plan import divided, replaced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from batchkit.model import Checkpoint, Cursor
+    from batchkit.model import Checkpoint, Cursor, Shard
     from batchkit.plan import Place
     from batchkit.readers.base import Reader
 
@@ -69,25 +67,8 @@ class Sharing:
 
     def _given(self, point: Checkpoint) -> Cursor | None:
         hands = 1 + (files.size(_request(self._path)) or 0)
-        spans = split(self._reader, Span(point.stop, self._shard.span.stop), hands)
-        if len(spans) == 1:
+        shards = divided(self._reader, self._shard, point.stop, point.handled, hands, numbered=self._numbered)
+        if len(shards) == 1:
             return None
-        place = self._place
-        with place.job.plan_locked():
-            plan = place.job.load_plan(place.uuid, place.slices)
-            own = self._shard._replace(span=Span(self._shard.span.start, spans[0].stop))
-            new = self._new(point, spans, plan)
-            save(place, extended(plan, {own.number: [own, *new]}), new)
-        self._shard = own
-        return own.span.stop
-
-    def _new(self, point: Checkpoint, spans: list[Span], plan: list[Shard]) -> list[Shard]:
-        first = self._shard.first if self._numbered else None
-        first = None if first is None else first + point.handled
-        new = []
-        for before, span, number in zip(
-            spans, spans[1:], free_numbers(plan, self._shard.number, self._place.slices), strict=False
-        ):
-            first = None if first is None else first + count(self._reader, before)
-            new.append(Shard(number, span, first))
-        return new
+        self._shard = replaced(self._place, [shards])[0]
+        return self._shard.span.stop

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from batchkit import journal, sharing
 from batchkit.budget import LEASE_LOST, Budget
@@ -44,10 +44,15 @@ _ASK_AFTER = 0.1
 """Seconds without work after which a worker asks for what others have left: some of them may just be ending."""
 
 
+_ASK_SELDOM = 5.0
+"""Seconds after which it is asked again, at most, whoever had nothing to give."""
+
+
 class Task(NamedTuple):
     """What a worker is to do; sent to it by cloudpickle.
 
-    work: without what only the run itself needs. run: its number. terms: the limits it leaves to its workers.
+    work: without what only the run itself needs. run: its number. terms: the limits it leaves to its workers. claim:
+    see `JobDirectory.claim`.
     """
 
     state_dir: str
@@ -60,6 +65,7 @@ class Task(NamedTuple):
     terms: Terms
     frozen: int
     rounds: Sequence[Round]
+    claim: bytes
 
 
 class Report(NamedTuple):
@@ -81,6 +87,7 @@ class _Worker:
         self._budget = Budget.of_worker(task.terms)
         work = self._work = task.work._replace(budget=self._budget)
         self._run = task.run
+        self._claim = task.claim
         job = JobDirectory(task.state_dir, task.name, task.part)
         output = work.destination.make(job, task.uuid)
         self._place = Place(job, task.uuid, task.slices, output, task.frozen, task.rounds)
@@ -88,8 +95,8 @@ class _Worker:
         self._quota = Quota(job.own("quota.json"), work.workers) if task.terms.leased else None
         self._points: dict[int, Checkpoint] = {}
         self._ended: set[int] = set()
-        self._asked: tuple[int, Any] | None = None
-        self._refused: set[tuple[int, Any]] = set()
+        self._asked: int | None = None
+        self._refused: dict[int, tuple[int, float]] = {}  # shard → how often, and when it may be asked again
         self._made = ExitStack()
         self._caller: Caller | IsolatedCaller | Flight | None = None
         if hasattr(work.reader, "keep_in"):
@@ -104,6 +111,7 @@ class _Worker:
                 plan = place.job.load_own_plan(place.uuid, place.slices)
                 if self._take(plan):
                     busy = time.monotonic()
+                    self._asked = None  # which may have brought it
                 elif all(shard.number in self._ended for shard in plan):
                     return Report(self._points, None)
                 else:
@@ -114,7 +122,7 @@ class _Worker:
 
     def _look_for_stop(self) -> None:
         reason = self._place.job.asked_to_stop(self._run)
-        if reason == LEASE_LOST:
+        if reason == LEASE_LOST or self._place.job.claim() != self._claim:  # or a later run has begun, and ours is dead
             self._budget.lose()
         elif reason is not None:
             self._budget.stop(reason)
@@ -124,7 +132,7 @@ class _Worker:
         for shard in plan:
             if shard.number not in self._ended:
                 with self._place.job.shard_taken(shard.number) as taken:
-                    if taken and self._work_on(shard.number):
+                    if taken and self._place.job.claim() == self._claim and self._work_on(shard.number):
                         return True
         return False
 
@@ -165,23 +173,23 @@ class _Worker:
             self._quota.settle_at(number, point)
 
     def _ask(self, plan: Sequence[Shard]) -> None:
-        """Ask the owner of the largest rest for some of it, unless an answer is still due."""
-        job = self._place.job
+        """Ask the owner of the largest rest for some of it, unless an answer is still due.
+
+        Who had nothing to give is asked again later and later: each time costs it the batch in hand.
+        """
+        job, now = self._place.job, time.monotonic()
         if self._asked is not None:
-            if self._asked[0] not in self._ended and sharing.asked(job.shard_path(self._asked[0])):
+            if self._asked not in self._ended and sharing.asked(job.shard_path(self._asked)):
                 return
-            self._refused.add(self._asked)  # or there would be a shard to take
+            times = self._refused.get(self._asked, (0, 0.0))[0] + 1  # or there would be a shard to take
+            self._refused[self._asked] = times, now + min(_ASK_AFTER * 2**times, _ASK_SELDOM)
             self._asked = None
         rests = []
         for shard in plan:
-            if shard.number not in self._ended:
+            if shard.number not in self._ended and self._refused.get(shard.number, (0, 0.0))[1] <= now:
                 point = journal.newest(job.shard_path(shard.number))
-                cursor = shard.span.start if point is None else point.stop
-                if (shard.number, repr(cursor)) not in self._refused:
-                    rests.append(
-                        (self._work.reader.extent(Span(cursor, shard.span.stop)) or 0, shard.number, repr(cursor))
-                    )
+                rest = Span(shard.span.start if point is None else point.stop, shard.span.stop)
+                rests.append((self._work.reader.extent(rest) or 0, shard.number))
         if rests:
-            _, number, cursor = max(rests)
-            self._asked = number, cursor
-            sharing.ask(job.shard_path(number))
+            self._asked = max(rests)[1]
+            sharing.ask(job.shard_path(self._asked))

@@ -556,7 +556,7 @@ def test_a_second_signal_leaves_at_once(start_cli: Callable[..., subprocess.Pope
 def test_more_calls_than_there_can_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one line, with the threads that did start ended."""
     before, start = threading.active_count(), threading.Thread.start
-    started = []
+    started: list[threading.Thread] = []
 
     def refuse(thread: threading.Thread) -> None:
         if thread.name.startswith("batchkit-call") and len(started) > 3:

@@ -162,8 +162,8 @@ ALLOWED: dict[str, set[str]] = {
         "resume", "shards", "sharing", "work",
     },
     "pool": {
-        *WORDS, "account", "budget", "journal", "plan", "processes", "progress", "quota", "resume", "work", "workers",
-        "writers.printed", "writers.stdout",
+        *WORDS, "account", "budget", "child", "journal", "plan", "processes", "progress", "quota", "resume", "work",
+        "workers", "writers.printed", "writers.stdout",
     },
     "run": {
         *WORDS, *BASES, "account", "journal", "budget", "failure_file", "job", "plan", "pool", "resume", "rounds",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 import batchkit
 from batchkit.errors import ItemError, UsageError
+from batchkit.journal import last
 from batchkit.model import Checkpoint
 from batchkit.writers.printed import PrintedOutput
 
@@ -130,6 +132,26 @@ class TestStandardOutput:
             writer.close()
         steps = [*range(20, 40), *range(20), *range(40, 60)]
         assert capfd.readouterr().out.splitlines() == [f"{(2, 0, 1)[step // 20]} {step}" for step in steps]
+
+    def test_a_position_that_cannot_be_read_is_told_in_one_line(self, cli: Cli) -> None:
+        """Nothing is printed by guessing, and nothing is lost."""
+        words = ("process", "items.txt", "--job", "printed", "-w", "2")
+        assert cli(*words, "--max-items", "300").code == 75
+        Path(".batchkit/printed/printed.json").write_bytes(b"")
+        for again in (words, ("status", "printed")):
+            ended = cli(*again)
+            assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+            assert "printed.json' is not readable" in ended.err
+
+    def test_all_that_is_committed_is_printed_when_a_budget_ends(self, cli: Cli) -> None:
+        """As far as it goes without a gap."""
+        ended = cli("process", "items.txt", "--job", "printed", "-w", "2", "--max-items", "1600", "-b", "10")
+        found = ended.out.splitlines()
+        assert found == LINES[: len(found)]
+        shard = json.loads(Path(".batchkit/printed/plan.json").read_text())["shards"][0]
+        done = last(f".batchkit/printed/shards/{shard[0]:05}.jsonl")
+        assert done is not None
+        assert len(found) >= done.done
 
 
 class TestMemory:

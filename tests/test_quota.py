@@ -26,7 +26,7 @@ def test_leases_add_up_to_the_budget_and_grow_small_at_its_end(tmp_path: Path, i
         quota.settle(shard, 10 * shard, shard)
     granted: list[float] = []
     while True:
-        more, batches = quota.lease(len(granted) % workers)
+        more, batches = quota.lease(len(granted) % workers, items=True, batches=True)
         assert math.isinf(batches)
         if not more:
             break
@@ -43,14 +43,14 @@ def test_what_is_not_used_is_taken_back(tmp_path: Path) -> None:
     quota.begin(16, math.inf)
     quota.settle(3, 100, 9)
     quota.settle(4, 0, 0)
-    assert quota.lease(3) == (4, math.inf)
-    assert quota.lease(3) == (3, math.inf)
+    assert quota.lease(3, items=True, batches=True) == (4, math.inf)
+    assert quota.lease(3, items=True, batches=True) == (3, math.inf)
     for _ in range(2):
         quota.settle(3, 101, 10)
-    assert quota.lease(4) == (3, math.inf)
+    assert quota.lease(4, items=True, batches=True) == (3, math.inf)
     quota.settle(4, 3, 1)
     left = 0.0
-    while more := quota.lease(4)[0]:
+    while more := quota.lease(4, items=True, batches=True)[0]:
         left += more
     assert left == 16 - 1 - 3
 
@@ -60,16 +60,16 @@ def test_which_limit_is_reached_is_told(tmp_path: Path) -> None:
     quota = Quota(str(tmp_path / "quota.json"), 1)
     quota.begin(40, 1)
     quota.settle(0, 0, 0)
-    assert quota.lease(0) == (10, 1)
+    assert quota.lease(0, items=True, batches=True) == (10, 1)
     quota.settle(0, 2, 1)
     for _ in range(3):
-        items, batches = quota.lease(0)
+        items, batches = quota.lease(0, items=True, batches=True)
         assert items > 0
         assert batches == 0
     quota.settle(0, 2, 1)
     quota.begin(0, 5)
     quota.settle(0, 0, 0)
-    assert quota.lease(0)[0] == 0
+    assert quota.lease(0, items=True, batches=True)[0] == 0
 
 
 def test_the_record_of_a_shards_end_is_no_batch(tmp_path: Path) -> None:
@@ -77,12 +77,12 @@ def test_the_record_of_a_shards_end_is_no_batch(tmp_path: Path) -> None:
     quota = Quota(str(tmp_path / "quota.json"), 1)
     quota.begin(math.inf, 2)
     quota.settle_at(0, None)
-    assert quota.lease(0) == (math.inf, 1)
+    assert quota.lease(0, items=True, batches=True) == (math.inf, 1)
     quota.settle_at(0, point(5, 1))
     quota.settle_at(0, point(5, 2, end=True))
     quota.settle_at(1, None)
-    assert quota.lease(1) == (math.inf, 1)
-    assert quota.lease(1)[1] == 0
+    assert quota.lease(1, items=True, batches=True) == (math.inf, 1)
+    assert quota.lease(1, items=True, batches=True)[1] == 0
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_no_order_of_deaths_grants_more_than_there_is(tmp_path: Path) -> None:
         while dry < 3:
             shard = pick.randrange(3)
             quota.settle(shard, done[shard], done[shard])  # taken over, or gone on with
-            more = int(quota.lease(shard)[0])
+            more = int(quota.lease(shard, items=True, batches=True)[0])
             dry = 0 if more else dry + 1
             done[shard] += pick.randint(0, more)
             for each in range(3):
@@ -125,3 +125,17 @@ def test_counts_are_those_of_all_shards_in_the_plan() -> None:
     for number in range(3):
         tally.put(number, point(1, end=True))
     assert tally.ended
+
+
+def test_only_what_is_asked_for_is_granted(tmp_path: Path) -> None:
+    """Who has batches left and wants items gets no more batches, and nothing of what is used up."""
+    quota = Quota(str(tmp_path / "quota.json"), 1)
+    quota.begin(100, 3)
+    quota.settle(0, 0, 0)
+    assert quota.lease(0, items=True, batches=True) == (25, 1)
+    assert quota.lease(0, items=False, batches=True) == (0, 1)
+    assert quota.lease(0, items=True, batches=False) == (18, 0)
+    assert quota.lease(0, items=False, batches=True) == (0, 1)
+    assert quota.lease(0, items=True, batches=True) == (14, 0)
+    quota.settle(0, 57, 3)
+    assert quota.lease(0, items=True, batches=False) == (10, 0)

@@ -294,13 +294,13 @@ class TestLeases:
         (JOB / "slices/00001.held").touch()  # as one that was never given back
         part, journal = Path("out.txt.parts/00000"), JOB / "shards/00000.jsonl"
         with part.open("r+b") as asleep, journal.open("ab") as log:
-            asleep.seek(0, os.SEEK_END)
             begun: list[str] = []
 
             def function(line: str) -> str:
                 if not begun:
                     begun.append(line)
-                    asleep.write(b"late\n" * 10_000)
+                    asleep.seek(0)
+                    asleep.write(b"late\n" * 100)
                     asleep.flush()
                     log.write(b"late\n")
                     log.flush()

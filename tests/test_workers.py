@@ -23,7 +23,11 @@ import pytest
 
 import batchkit
 from batchkit import journal
+from batchkit.destination import Destination
 from batchkit.errors import UsageError
+from batchkit.job import JobDirectory
+from batchkit.plan import Place
+from batchkit.sharing import Sharing, ask
 from tests.conftest import PATIENCE
 
 if TYPE_CHECKING:
@@ -378,6 +382,64 @@ class TestBudgets:
         assert run(workers=2, max_time="10m").completed
         assert numbers(workdir) == list(range(ITEMS))
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("items", "most", "workers"), [(120, 100, 2), (130, 100, 2), (105, 100, 4), (90, 5, 3)])
+    def test_limits_of_items_and_batches_hold_together(self, items: int, most: int, workers: int) -> None:
+        """Whichever comes first; neither is exceeded while there is some of the other."""
+        result = run(workers=workers, max_items=items, max_batches=most, batch_size=1, job="both", output="both.txt")
+        assert result.new == min(items, most)
+
+    def test_what_was_given_away_while_a_resume_waited_is_not_forgotten(self, workdir: Path) -> None:
+        """A worker that outlives its run may still divide its shard; the next run goes by the plan as it is then."""
+        run(workers=1, max_items=20)
+        directory = JobDirectory(str(workdir / ".batchkit"), "job")
+        manifest = directory.load()
+        assert manifest is not None
+        output = Destination("out.txt").make(directory, manifest.job)
+        place = Place(directory, manifest.job, 1, output, 0, ())
+        reader = batchkit.lines("items.txt")
+        point = journal.last(directory.shard_path(0))
+        assert point is not None
+
+        def outlive() -> None:
+            with directory.shard_locked(0):
+                held.set()
+                eventually(directory.running)  # the next run has read the plan, or will at once
+                time.sleep(0.3)
+                owner = Sharing(place, reader, manifest.plan[0], numbered=False)
+                ask(directory.shard_path(0))
+                assert owner.give(point) is not None
+
+        held = threading.Event()
+        orphan = threading.Thread(target=outlive)
+        orphan.start()
+        assert held.wait(PATIENCE)
+        assert run(workers=1).completed
+        orphan.join()
+        assert numbers(workdir) == list(range(ITEMS))
+        assert len(json.loads((workdir / ".batchkit/job/plan.json").read_text())["shards"]) == 2
+
+    @pytest.mark.slow
+    def test_a_signal_is_heard_when_nothing_is_left_to_lease(
+        self, workdir: Path, start_cli: Callable[..., subprocess.Popen[str]]
+    ) -> None:
+        """One worker has stopped for the budget's end, another is at work on the last it was granted."""
+        (workdir / "slow.py").write_text(
+            "import time\n\ndef slow(item):\n    time.sleep(0.2 if int(item) < 200 else 0)\n    return item\n"
+        )
+        words = ("-f", "slow.py:slow", "-w", "2", "-b", "5", "-o", "out.txt", "--job", "job", "--max-items", "390")
+        with start_cli("process", "items.txt", *words) as process:
+            eventually(
+                lambda: (workdir / ".batchkit/job/job.json").exists() and batchkit.Job("job").status().done > 210
+            )
+            time.sleep(0.5)  # the fast one finds that none are left
+            begun = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 75
+            assert time.monotonic() - begun < 5
+            assert process.stderr is not None
+            assert "asked to stop by SIGTERM" in process.stderr.read()
+
 
 class TestStops:
     """A request to stop ends all workers, with what they have done committed."""
@@ -619,9 +681,8 @@ class TestExecutors:
         for executor in wrong:
             with pytest.raises(UsageError, match="give an instance with submit"):
                 run(executor=executor)
-        with ThreadPoolExecutor(2) as executor:
-            with pytest.raises(UsageError, match="executor is for several workers"):
-                run(executor=executor, workers=1)
+        with ThreadPoolExecutor(2) as executor, pytest.raises(UsageError, match="executor is for several workers"):
+            run(executor=executor, workers=1)
         with pytest.raises(UsageError, match="the executor takes no work"):
             run(executor=executor)
         nobody: Any = None

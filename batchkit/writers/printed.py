@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 from batchkit import files
-from batchkit.errors import UsageError
+from batchkit.errors import DamageError, UsageError
 from batchkit.writers.formats import Text
 from batchkit.writers.lines import LineKind, LineWriter
 from batchkit.writers.parts import Parts
@@ -36,8 +36,12 @@ def is_printed(directory: str, job: str) -> bool:
 
 
 def _position(directory: str) -> dict[str, Any]:
-    data = files.read_bytes(os.path.join(directory, "printed.json"))
-    entry: dict[str, Any] = {} if data is None else json.loads(data)
+    path = os.path.join(directory, "printed.json")
+    data = files.read_bytes(path)
+    try:
+        entry: dict[str, Any] = {} if data is None else json.loads(data)
+    except ValueError:
+        raise DamageError(f"'{path}' is not readable; put back a copy, or start over with --restart") from None
     return entry
 
 
@@ -128,7 +132,7 @@ class PrintedOutput:
 
     def _note(self, shard: int | None, offset: int) -> None:
         entry = {"job": self._job, "shard": shard, "offset": offset}
-        files.show(os.path.join(self._directory, "printed.json"), json.dumps(entry).encode())
+        files.replace(os.path.join(self._directory, "printed.json"), json.dumps(entry).encode())
 
     def publish(  # of marks only the lengths are needed, and those of all shards
         self,
