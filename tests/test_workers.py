@@ -418,6 +418,7 @@ class TestBudgets:
         orphan.join()
         assert numbers(workdir) == list(range(ITEMS))
         assert len(json.loads((workdir / ".batchkit/job/plan.json").read_text())["shards"]) == 2
+        assert batchkit.Job("job").status().status == "completed"
 
     @pytest.mark.slow
     def test_a_signal_is_heard_when_nothing_is_left_to_lease(
