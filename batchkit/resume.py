@@ -286,11 +286,9 @@ def _checked(job: JobDirectory, opened: OpenJob, reader: Reader, wishes: Wishes,
         if shard.ended and shard is not opened.shards[-1]:
             continue  # what came before the cursor of a later one came before its end, too
         base = shard.base
-        proof = None if base is None else base.proof
-        if (
-            index and not proof and base is not None and not base.handled
-        ):  # it is at its end without an item, and what came before it was not read then
-            proof = None
+        # A shard behind others that ended without an item knows no proof: what comes before it was not read then.
+        unproved = base is None or (index > 0 and not base.proof and not base.handled)
+        proof = None if base is None or unproved else base.proof
         verdict = reader.check(manifest.fingerprint, shard.cursor, proof)
         if verdict.kind == "changed":
             if wishes.on_input_change == "restart":
@@ -327,9 +325,8 @@ def _extended(job: JobDirectory, opened: OpenJob, reader: Reader) -> OpenJob:
         shards.append(new_shard(job, manifest.job, Shard(number, Span(last.cursor, stop), last.behind)))
         opened.output.prepare([number], afresh=False)
     manifest = manifest._replace(plan=[each.shard for each in shards], fingerprint=reader.fingerprint())
-    job.save_plan(
-        manifest.job, manifest.slices, manifest.plan
-    )  # before the fingerprint: what is appended is found as long as that is old
+    # The plan before the fingerprint: what is appended is found as long as that is old.
+    job.save_plan(manifest.job, manifest.slices, manifest.plan)
     job.save(manifest)
     return opened._replace(manifest=manifest, shards=shards)
 

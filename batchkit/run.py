@@ -55,7 +55,7 @@ def in_memory(work: Work) -> Result:
 
 
 def in_memory_of_workers(work: Work) -> Result:
-    """Run with several workers, and bring back what they stored; nothing is left on disk."""
+    """Run with several workers, and bring back what they stored. A run that is killed leaves a temporary directory."""
     with TemporaryDirectory(prefix="batchkit-") as directory:
         job = JobDirectory(directory, "memory")
         result = as_job(work._replace(destination=MemoryDestination()), job, Wishes())

@@ -460,8 +460,14 @@ def _steps(count: int) -> Callable[[], bool]:
     return lambda: next(left, None) is not None
 
 
+SOAK_GZ = pytest.param("out.csv.gz", marks=pytest.mark.soak)
+SOAK_DIRECTORY = pytest.param("csv/", marks=pytest.mark.soak)
+SOAK_FOUR = pytest.param((4,), marks=pytest.mark.soak)
+SOAK_DOWN = pytest.param((3, 1), marks=pytest.mark.soak)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "csv/"])
+@pytest.mark.parametrize("name", ["out.csv", SOAK_GZ, SOAK_DIRECTORY])
 @pytest.mark.parametrize("serially", [False, True])
 def test_power_cuts_at_any_call_leave_parts_that_go_together(tmp_path: Path, name: str, *, serially: bool) -> None:
     """Two writers in turns: from each state of the disk both go on with what is proved, under one header."""
@@ -610,7 +616,7 @@ def check_rows(name: str, count: int, *, mended: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("workdir")
 @pytest.mark.parametrize("name", OUTPUTS)
-@pytest.mark.parametrize("turns", [(4,), (1, 4, 2), (3, 1)])
+@pytest.mark.parametrize("turns", [(1, 4, 2), SOAK_FOUR, SOAK_DOWN])
 def test_any_numbers_of_workers_give_one_output(name: str, turns: tuple[int, ...]) -> None:
     """Runs with other numbers of workers, then a round over what failed, growth, and one more round."""
     items(0, COUNT)
@@ -662,7 +668,7 @@ def test_workers_that_disagree_lose_the_rows_that_do_not_fit_and_nothing_else() 
     assert all("column" in failure.message for failure in result.failures())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz"])
 def test_power_cuts_of_a_shared_job_give_the_exact_output(workdir: Path, name: str) -> None:
     """Whole jobs, cut at every call, and gone on with in every state of the disk; with workers or by one."""
