@@ -365,6 +365,7 @@ class JobDirectory:
         """Remove what an interrupted replacement left behind; only under the lock, and while no slice is held."""
         if self.part is not None:
             return
+        self.clear_requests()
         for directory in filter(os.path.isdir, (self.path, self._file("shards"), self._file("slices"))):
             with files.naming("read", directory):
                 left = [entry.path for entry in os.scandir(directory) if entry.name.endswith(".new")]
