@@ -102,10 +102,7 @@ class Child:
         Raises `BatchkitError` if it cannot be made, or if the child dies of it.
         """
         try:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # listening tells more
-                self.talk.send(wire.HELLO, pickle.dumps(_imports()))
-                self.talk.send(wire.MAKE, function)
-            kind, payload = self._next(None)
+            kind, payload = self._answer(wire.MAKE, function)
         except WorkerDied as error:
             raise BatchkitError(f"the worker process died as it started ({error.args[0]})") from None
         if kind == wire.FAILED:
@@ -117,15 +114,19 @@ class Child:
 
         Raises what the task raises; `WorkerDied`, with no more than how it ended, if the process does.
         """
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # listening tells more
-            self.talk.send(wire.HELLO, pickle.dumps(_imports()))
-            self.talk.send(wire.TASK, task)
-        kind, payload = self._next(None)
+        kind, payload = self._answer(wire.TASK, task)
         if self._await_end():
             self._process.wait()  # what it has started and left running may live on
         if kind == wire.FAILED:
             raise wire.unpacked_error(payload)
         return payload
+
+    def _answer(self, kind: int, payload: bytes) -> tuple[int, bytearray]:
+        """Say what the child is for, and return the first thing that it says."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # listening tells more
+            self.talk.send(wire.HELLO, pickle.dumps(_imports()))
+            self.talk.send(kind, payload)
+        return self._next(None)
 
     @property
     def pid(self) -> int:
@@ -134,7 +135,7 @@ class Child:
 
     def signal_group(self) -> None:
         """Kill the process and all of its group without waiting; whoever listens to it buries it."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS has the latter for zombies
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def more(self, deadline: float | None) -> None:
@@ -191,8 +192,7 @@ class Child:
         """Kill the process and all of its group, and wait for it. Harmless when repeated."""
         try:
             if self._process.returncode is None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS has the latter for zombies
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                self.signal_group()
                 self._process.wait()
         finally:
             self._let_go()
@@ -270,25 +270,21 @@ def _imports() -> dict[str, Any]:
 
 def pickled_task(function: Callable[..., Any], args: Any, kwargs: Any) -> bytes:
     """Pickle a call, for `Child.run`. Raises `UsageError`."""
-    try:
-        return wire.packed_by_value((function, args, kwargs))
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"the job cannot be sent to a worker process: {type(error).__name__}: {error}; "
-            "let the function make what is in the way itself, or leave out workers"
-        ) from error
+    return _pickled((function, args, kwargs), "the job", "leave out workers")
 
 
 def pickled(function: Callable[..., Any], options: dict[str, Any]) -> bytes:
     """Pickle a function and how to call it, for `Child.make`. Raises `UsageError`."""
+    return _pickled((function, options), f"the function {name_of(function)}", "give a class that does so in __init__")
+
+
+def _pickled(value: Any, what: str, otherwise: str) -> bytes:
     try:
-        return wire.packed_by_value((function, options))
+        return wire.packed_by_value(value)
     except UsageError:
         raise
     except Exception as error:
         raise UsageError(
-            f"the function {name_of(function)} cannot be sent to a worker process: {type(error).__name__}: {error}; "
-            "let it make what is in the way itself, or give a class that does so in __init__"
+            f"{what} cannot be sent to a worker process: {type(error).__name__}: {error}; "
+            f"let the function make what is in the way itself, or {otherwise}"
         ) from error

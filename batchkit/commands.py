@@ -35,6 +35,7 @@ _PLACE = re.compile(r"(\{\{#?\}\}|\{#?\}|(?<!\{)\{[\w.-]+\}(?!\}))")
 _SHELL = {"|", "||", "&", "&&", "<", ">", ">>", "2>", "2>>", "2>&1", ">&2", "&>"}
 """Words by which people ask for a shell."""
 _QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+_ESCAPED_IN_QUOTES = re.compile(r"\\.", re.DOTALL)
 _SHOWN = 300
 """Characters of what a command said that a message shows."""
 
@@ -211,17 +212,15 @@ def _words_of(template: str) -> list[str]:
     return words
 
 
-_DOUBLE_QUOTED = re.compile(r"""'[^']*'|\\.|"(?:\\.|[^"\\])*\"""", re.DOTALL)
-_ESCAPED = re.compile(r"\\.", re.DOTALL)
-
-
 def _as_a_shell_reads(template: str) -> str:
     r"""Drop the backslash before `$` and "`" within double quotes, which `shlex` leaves there."""
 
-    def read(found: re.Match[str]) -> str:
-        return _ESCAPED.sub(lambda each: each[0][-1] if each[0][-1] in "$`" else each[0], found[0])
+    def read(escaped: re.Match[str]) -> str:
+        return escaped[0][-1] if escaped[0][-1] in "$`" else escaped[0]
 
-    return _DOUBLE_QUOTED.sub(lambda found: read(found) if found[0][0] == '"' else found[0], template)
+    return _QUOTED.sub(
+        lambda found: _ESCAPED_IN_QUOTES.sub(read, found[0]) if found[0][0] == '"' else found[0], template
+    )
 
 
 def _shell_words(template: str) -> list[str]:

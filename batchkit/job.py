@@ -30,7 +30,7 @@ import os
 import time
 import uuid
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 from batchkit import files, journal
@@ -243,10 +243,9 @@ class JobDirectory:
         for path in self._leases():
             with leased(path, _nothing, _nothing) as got:
                 if not got:
-                    who = os.path.basename(path).partition(".")[0]
                     raise JobLocked(
-                        f"slice {int(who)} of the job '{self.name}' is being run by {lease_holder(path)}; wait for it "
-                        "or stop it"
+                        f"slice {_number_in(path)} of the job '{self.name}' is being run by {lease_holder(path)}; "
+                        "wait for it or stop it"
                     )
 
     def _leases(self) -> list[str]:
@@ -320,7 +319,7 @@ class JobDirectory:
         directory = self._file("shards")
         with files.naming("read", directory):
             left = [entry.path for entry in os.scandir(directory) if entry.name.endswith((".wanted", ".deadly"))]
-            left = [path for path in left if self.has(int(os.path.basename(path).partition(".")[0]))]
+            left = [path for path in left if self.has(_number_in(path))]
         for path in [*left, self.own("stop")]:
             files.remove(path)
 
@@ -357,15 +356,15 @@ class JobDirectory:
         """Return who holds the lock, or held it last, for messages."""
         leases = [path for path in self._leases() if lease_looks_held(path)]
         if leases:
-            slices = ", ".join(str(int(os.path.basename(path).partition(".")[0])) for path in leases)
+            slices = ", ".join(str(_number_in(path)) for path in leases)
             return f"{lease_holder(leases[0])}{' and others' if len(leases) > 1 else ''} (slices {slices})"
         return holder(self._file("lock"))
 
     def clean(self) -> None:
-        """Remove what an interrupted replacement left behind; only under the lock, and while no slice is held."""
+        """Remove requests to workers, and of a whole job what a cut-off replacement left; only under the lock."""
+        self.clear_requests()
         if self.part is not None:
             return
-        self.clear_requests()
         for directory in filter(os.path.isdir, (self.path, self._file("shards"), self._file("slices"))):
             with files.naming("read", directory):
                 left = [entry.path for entry in os.scandir(directory) if entry.name.endswith(".new")]
@@ -474,6 +473,16 @@ def _append_line(path: str, line: bytes, *, sync: bool) -> None:
         file.close()
     if sync:  # also where the file was there already: its name may be only in the page cache of a killed run
         files.sync_directory(os.path.dirname(path))
+
+
+def _number_in(path: str) -> int:
+    """Return the number of the slice or shard that a file is named by."""
+    return int(os.path.basename(path).partition(".")[0])
+
+
+def free_numbers(known: Iterable[int], number: int, slices: int) -> Iterator[int]:
+    """Yield numbers that no shard has, in the slice of the shard with this number. known: those of all shards."""
+    return count(max(each for each in known if each % slices == number % slices) + slices, slices)
 
 
 def _plan_name(part: Slice) -> str:

@@ -13,6 +13,7 @@ from batchkit.errors import UsageError
 from batchkit.failures import Policy
 from batchkit.job import Slice
 from batchkit.loading import load, names_of, spec_of
+from batchkit.readers.base import divisible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def check_slice(part: Slice | None, work: Work, *, restart: bool) -> None:
         return
     if restart:
         raise UsageError("a slice cannot start over for the others; run batchkit reset first, or leave out --shard")
-    if not work.reader.durable or not hasattr(work.reader, "split") or not work.reader.restartable:
+    if not work.reader.durable or not divisible(work.reader):
         raise UsageError("shard is for files that can be read from anywhere; leave it out")
     if not work.destination.in_parts:
         raise UsageError("shard needs an output that all slices can write parts of; give -o FILE, or leave it out")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
+from batchkit.job import free_numbers
 from batchkit.model import Shard, Span
 from batchkit.readers.base import count, split
 from batchkit.resume import new_shard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from batchkit.job import JobDirectory
     from batchkit.model import Cursor
@@ -39,44 +40,42 @@ class Place(NamedTuple):
     rounds: Sequence[Round]
 
 
-_NO_NUMBER = -1
+class Division(NamedTuple):
+    """A shard that keeps what it has done and what follows up to a border, and what is to be new shards.
+
+    rest: their spans, each with the number of items before it, `None`: nobody has counted.
+    """
+
+    own: Shard
+    rest: list[tuple[Span, int | None]]
 
 
-def divided(reader: Reader, shard: Shard, cursor: Cursor, handled: int, pieces: int, *, numbered: bool) -> list[Shard]:
-    """Return an unfinished shard, which keeps what it has done, and new ones over the rest: `pieces` at most, together.
+def divided(reader: Reader, shard: Shard, cursor: Cursor, handled: int, pieces: int, *, numbered: bool) -> Division:
+    """Divide what is left of a shard into at most so many pieces.
 
-    cursor, handled: how far it is. numbered: whether it is to be known how many items come before each. The new ones
-    have no numbers yet.
+    cursor, handled: how far it is. numbered: whether it is to be known how many items come before each.
     """
     spans = split(reader, Span(cursor, shard.span.stop), pieces)
-    shards = [shard._replace(span=Span(shard.span.start, spans[0].stop))]
     first = shard.first + handled if numbered and shard.first is not None else None
+    rest = []
     for before, span in itertools.pairwise(spans):
         first = None if first is None else first + count(reader, before)
-        shards.append(Shard(_NO_NUMBER, span, first))
-    return shards
+        rest.append((span, first))
+    return Division(shard._replace(span=Span(shard.span.start, spans[0].stop)), rest)
 
 
-def replaced(place: Place, divisions: Sequence[list[Shard]]) -> list[Shard]:
-    """Put what shards were divided into in their places in the plan; durable on return. Returns the first of each."""
+def carry_out(place: Place, divisions: Sequence[Division]) -> None:
+    """Put what shards were divided into in their places in the plan; durable on return."""
     with place.job.plan_locked():
         plan = place.job.load_plan(place.uuid, place.slices)
         new: list[Shard] = []
-        for own, *others in divisions:
-            numbers = free_numbers([*plan, *new], own.number, place.slices)
-            named = [shard._replace(number=number) for shard, number in zip(others, numbers, strict=False)]
+        for own, rest in divisions:
+            numbers = free_numbers((shard.number for shard in [*plan, *new]), own.number, place.slices)
+            named = [Shard(number, *piece) for number, piece in zip(numbers, rest, strict=False)]
             at = next(index for index, shard in enumerate(plan) if shard.number == own.number)
             plan[at : at + 1] = [own, *named]
             new += named
         _save(place, plan, new)
-    return [own for own, *_ in divisions]
-
-
-def free_numbers(plan: Sequence[Shard], number: int, slices: int) -> Iterator[int]:
-    """Yield numbers that no shard has, in the slice of the shard with this number."""
-    return itertools.count(
-        max(each.number for each in plan if each.number % slices == number % slices) + slices, slices
-    )
 
 
 def _save(place: Place, plan: Sequence[Shard], new: Sequence[Shard]) -> None:
@@ -103,6 +102,6 @@ def for_workers(place: Place, reader: Reader, states: Sequence[ShardState], work
         pieces = round(workers * (size or 0) / total) if total and None not in sizes else -(-workers // len(left))
         handled = 0 if state.base is None else state.base.handled
         divisions.append(divided(reader, state.shard, state.cursor, handled, pieces, numbered=numbered))
-    divisions = [shards for shards in divisions if len(shards) > 1]
+    divisions = [division for division in divisions if division.rest]
     if divisions:
-        replaced(place, divisions)
+        carry_out(place, divisions)

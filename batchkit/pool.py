@@ -51,7 +51,6 @@ def work_in_parallel(work: Work, place: Place, states: Sequence[ShardState], run
         _share(place, states)
     plan.for_workers(place, work.reader, states, work.workers, numbered=work.numbered)
     account.tally.take_plan(job.load_own_plan(place.uuid, place.slices))
-    job.clear_requests()
     if work.budget.terms().leased:
         Quota(job.own("quota.json"), work.workers).begin(*work.budget.left)
     executor = work.executor or Processes(work.workers)
@@ -108,7 +107,7 @@ class _Pool:
 
     def work(self) -> None:
         """Wait until all workers are done. Raises the first error of one, when the others have stopped."""
-        left = sum(not self._ended(shard.number) for shard in self._account.tally.plan)
+        left = sum(point is None or not point.end for point in self._account.tally.points)
         try:
             for _ in range(min(self._work.workers, left)):  # more than there are pieces would find nothing to do
                 self._start()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from batchkit import files, journal
 from batchkit.errors import DamageError, DefinitionChanged, InputChanged, JobLocked
 from batchkit.failure_file import FailureFile, path_beside
-from batchkit.job import JobDirectory, Manifest, new_manifest
+from batchkit.job import JobDirectory, Manifest, free_numbers, new_manifest
 from batchkit.model import Shard, Span, Verdict
 from batchkit.readers.base import count, split
 
@@ -321,7 +321,7 @@ def _extended(job: JobDirectory, opened: OpenJob, reader: Reader) -> OpenJob:
             raise InputChanged(f"the input ends before the cursor of the job '{manifest.name}'; --restart starts over")
         shards[-1] = last._replace(shard=last.shard._replace(span=Span(last.shard.span.start, stop)))
     elif stop is None or (last.cursor != stop and not _beyond(reader, last.cursor, stop)):
-        number = max(each for each in opened.order if (each - last.number) % manifest.slices == 0) + manifest.slices
+        number = next(free_numbers(opened.order, last.number, manifest.slices))
         shards.append(new_shard(job, manifest.job, Shard(number, Span(last.cursor, stop), last.behind)))
         opened.output.prepare([number], afresh=False)
     manifest = manifest._replace(plan=[each.shard for each in shards], fingerprint=reader.fingerprint())

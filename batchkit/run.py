@@ -19,6 +19,7 @@ from batchkit.journal import NoJournal
 from batchkit.model import Shard
 from batchkit.plan import Place
 from batchkit.progress import sayer
+from batchkit.readers.base import divisible
 from batchkit.result import OTHERS_LEFT, Result, reason_for_people
 from batchkit.resume import Outputs, Wishes, open_job
 from batchkit.rounds import ended, merged_by, proved, resolved_by, rounds_of, settled, still_failed, stored_beside
@@ -199,7 +200,7 @@ def _shards_done(
 
 def _can_be_shared(work: Work) -> bool:
     """Tell whether several workers can read the source; else say so."""
-    if work.reader.restartable and hasattr(work.reader, "split"):
+    if divisible(work.reader):
         return True
     sayer(work.progress)("the input can only be read from its beginning on, so one worker does it all")
     return False

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from batchkit import files
-from batchkit.plan import divided, replaced
+from batchkit.plan import carry_out, divided
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,8 +67,9 @@ class Sharing:
 
     def _given(self, point: Checkpoint) -> Cursor | None:
         hands = 1 + (files.size(_request(self._path)) or 0)
-        shards = divided(self._reader, self._shard, point.stop, point.handled, hands, numbered=self._numbered)
-        if len(shards) == 1:
+        division = divided(self._reader, self._shard, point.stop, point.handled, hands, numbered=self._numbered)
+        if not division.rest:
             return None
-        self._shard = replaced(self._place, [shards])[0]
+        carry_out(self._place, [division])
+        self._shard = division.own
         return self._shard.span.stop

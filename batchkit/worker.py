@@ -7,7 +7,6 @@ that the function started, also in the middle of a call.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import mmap
 import os
@@ -24,6 +23,7 @@ from batchkit.budget import STOP_SIGNALS
 from batchkit.calling import Caller
 from batchkit.current import Identity
 from batchkit.errors import BatchkitError, UsageError
+from batchkit.lifeline import KERNEL_DOES, tie, untie
 from batchkit.model import Batch
 
 TYPE_CHECKING = False
@@ -233,10 +233,8 @@ def _die_with_parent(lifeline: int) -> None:
     Where the kernel can do that itself (Linux), it must: a thread would wait in vain for a call that is stuck in C, and
     Python warns of threads where a function forks.
     """
-    if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if KERNEL_DOES:
+        tie(lifeline, os.getpgrp())
         poll = select.poll()  # for select(2) its number may be too high
         poll.register(lifeline, select.POLLIN)
         if poll.poll(0):  # it had ended before
@@ -257,8 +255,8 @@ _leaving = threading.Event()
 def _live_on(lifeline: int) -> None:
     """Take that back: at a normal end, what the function started may live on."""
     _leaving.set()
-    if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) & ~os.O_ASYNC)
+    if KERNEL_DOES:
+        untie(lifeline)
 
 
 def _leave_signals_to_the_parent() -> None:

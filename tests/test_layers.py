@@ -120,7 +120,7 @@ ALLOWED: dict[str, set[str]] = {
     "current": WORDS,
     "calling": {*WORDS, "awaiting", "budget", "current", "frames.rows"},
     "wire": WORDS,
-    "worker": {*WORDS, "budget", "calling", "current", "wire"},
+    "worker": {*WORDS, "budget", "calling", "current", "lifeline", "wire"},
     "child": {*WORDS, "calling", "wire"},
     "isolation": {*WORDS, "calling", "child", "current", "wire"},
     "processes": {*WORDS, "child"},
@@ -178,7 +178,8 @@ ALLOWED: dict[str, set[str]] = {
         "readers.round", "result", "resume", "rounds", "run", "work", "writers.output",
     },
     "options": {
-        *WORDS, "budget", "calling", "commands", "failures", "job", "limit", "loading", "pace", "retrying", "work",
+        *WORDS, *BASES, "budget", "calling", "commands", "failures", "job", "limit", "loading", "pace", "retrying",
+        "work",
     },
     "sources": {
         *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",

@@ -73,6 +73,11 @@ _TOGETHER = 1_000
 """Items that are read at a time where they are only counted."""
 
 
+def divisible(reader: Reader) -> bool:
+    """Tell whether several workers can read a source, each a part of its own."""
+    return reader.restartable and hasattr(reader, "split")
+
+
 def split(reader: Reader, span: Span, count: int) -> list[Span]:
     """Cut a span into at most `count`, each beginning with an item; as it is where its reader cannot."""
     cut = getattr(reader, "split", None)

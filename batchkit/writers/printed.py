@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import Any
 
 from batchkit import files
-from batchkit.errors import DamageError, UsageError
+from batchkit.errors import DamageError
 from batchkit.writers.formats import Text
-from batchkit.writers.lines import LineKind, LineWriter
+from batchkit.writers.lines import LineWriter
 from batchkit.writers.parts import Parts
-from batchkit.writers.stdout import OutputClosed
+from batchkit.writers.stdout import Stdout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,14 +54,10 @@ class PrintedOutput:
         self._directory = directory
         self._job = job
         self._parts = Parts(os.path.join(directory, "printed"), job, directory)
-        self._kind = LineKind(Text())
         self.remove_parts = self._parts.remove
         self.other_owner = self._parts.other_owner
         self.refuse_taken_over = self._parts.refuse_taken_over
-        try:
-            self._fd = sys.stdout.fileno()
-        except (OSError, ValueError, AttributeError) as error:
-            raise UsageError("standard output is no file here; give output= a path, or none") from error
+        self._out = Stdout()
 
     def refuse_foreign(self, *, replace: bool) -> None:
         """Accept: the parts are in the job's own directory."""
@@ -116,19 +111,10 @@ class PrintedOutput:
             part.seek(offset)
             while offset < length and go_on():
                 data = part.read(min(_CHUNK, length - offset))
-                self._out(data)
+                self._out.write(data)
                 offset += len(data)
                 self._note(shard, offset)
         return offset >= length
-
-    def _out(self, data: bytes) -> None:
-        try:
-            while data:
-                data = data[files.kernel.write(self._fd, data) :]
-        except BrokenPipeError as error:
-            raise OutputClosed from error
-        except OSError as error:
-            raise files.storage_error("write", "standard output", error) from error
 
     def _note(self, shard: int | None, offset: int) -> None:
         entry = {"job": self._job, "shard": shard, "offset": offset}

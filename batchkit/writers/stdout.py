@@ -22,6 +22,27 @@ class OutputClosed(Exception):  # no error: whoever read the results has enough 
     """Nobody reads standard output any more (`| head`)."""
 
 
+class Stdout:
+    """The process's standard output, as bytes."""
+
+    def __init__(self) -> None:
+        """Find it. Raises `UsageError` if there is none."""
+        try:
+            self._fd = sys.stdout.fileno()
+        except (OSError, ValueError, AttributeError) as error:
+            raise UsageError("standard output is no file here; give output= a path, or none") from error
+
+    def write(self, data: bytes) -> None:
+        """Print. Raises `OutputClosed` when nobody reads any more."""
+        try:
+            while data:
+                data = data[files.kernel.write(self._fd, data) :]
+        except BrokenPipeError as error:
+            raise OutputClosed from error
+        except OSError as error:
+            raise files.storage_error("write", "standard output", error) from error
+
+
 class StdoutOutput(MemoryOutput):
     """Standard output: there is nothing to own and nothing to publish."""
 
@@ -43,10 +64,7 @@ class StdoutWriter:
     def __init__(self) -> None:
         """Print text."""
         self._form = Text()
-        try:
-            self._fd = sys.stdout.fileno()
-        except (OSError, ValueError, AttributeError) as error:
-            raise UsageError("standard output is no file here; give output= a path, or none") from error
+        self._out = Stdout()
 
     def intact(self, marks: Sequence[Any]) -> int:
         """Return the last: what was printed cannot be looked at again."""
@@ -58,14 +76,7 @@ class StdoutWriter:
 
     def write(self, results: Sequence[Any]) -> None:
         """Print. Raises `OutputClosed` when nobody reads any more."""
-        data = self._form.render(listed(results))
-        try:
-            while data:
-                data = data[files.kernel.write(self._fd, data) :]
-        except BrokenPipeError as error:
-            raise OutputClosed from error
-        except OSError as error:
-            raise files.storage_error("write", "standard output", error) from error
+        self._out.write(self._form.render(listed(results)))
 
     def mark(self) -> None:
         """Return nothing: there is nothing to cut back to."""
