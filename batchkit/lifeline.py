@@ -29,6 +29,8 @@ def untie(end: int) -> None:
 class Lifeline:
     """A pipe to a child, which has its reading end and need not know: when our end closes, its whole group is killed.
 
+    A child cannot be tied before it is there: one that was started in the very moment in which we are killed lives on.
+
     fds: what the child is to inherit.
     """
 

@@ -203,7 +203,8 @@ class TestStopping:
 
     def test_no_command_of_a_worker_is_left(self, start_cli: Start) -> None:
         """Whether the run is killed or aborted."""
-        hanging = "sh -c 'sleep 60 & echo $! > pid{#}; wait' -- {}"
+        # It tells its number a little later: in the moment of its start, nobody has a hold on it yet.
+        hanging = "sh -c 'sleep 60 & sleep 0.3; echo $! > pid{#}; wait' -- {}"
         for numbers in ([signal.SIGKILL], [signal.SIGTERM, signal.SIGTERM]):
             with start_cli("process", "items.txt", "-x", hanging, "-o", "o.txt", "-w", "2", "--job", "j") as process:
                 pid = number_in("pid1")
@@ -217,7 +218,7 @@ class TestStopping:
     def test_a_killed_run_is_gone_on_with(self, start_cli: Start, cli: Cli) -> None:
         """What was committed is not run again; the command in hand dies with the run, and cannot go on beside."""
         words = "process", "items.txt", "-b", "1", "-o", "o.txt"
-        wait = "sleep 60 & echo $! > pid; wait"
+        wait = "sleep 60 & sleep 0.3; echo $! > pid; wait"
         held = f"sh -c '[ \"$1\" != b ] || [ -e go ] || {{ {wait}; }}; echo $1 >> ran; echo $1' -- {{}}"
         with start_cli(*words, "-x", held) as process:
             pid = number_in("pid")
