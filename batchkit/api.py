@@ -9,7 +9,7 @@ from typing import Any
 
 from batchkit.budget import seconds_of, stopping_on_signals
 from batchkit.calling import check
-from batchkit.destination import STDOUT, Destination, leave_output, stored
+from batchkit.destination import STDOUT, Destination, leave_output, output_of, stored
 from batchkit.errors import DamageError, UsageError
 from batchkit.job import JobDirectory, Status, names
 from batchkit.limit import Limit
@@ -34,7 +34,7 @@ from batchkit.options import (
 )
 from batchkit.progress import MODES, sayer
 from batchkit.readers.share import share_done
-from batchkit.resume import Wishes
+from batchkit.resume import Wishes, refuse_to_repeat
 from batchkit.rounds import ended, resolved_by, rounds_of, unfinished_options
 from batchkit.run import as_job, as_slice, failures_of, in_memory, in_memory_of_workers
 from batchkit.sources import reader_of
@@ -173,7 +173,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         function=within(function, seconds),
         batched=batched,
         batch_size=batch_size,
-        destination=_destination(output, output_format, schema)._replace(several=workers > 1),
+        destination=_destination(output, output_format, schema)._replace(several=workers > 1 or shard is not None),
         sync_interval=seconds_of(sync_interval, "sync_interval"),
         budget=budget,
         progress=progress,
@@ -397,7 +397,9 @@ class Job:
     def reset(self) -> None:
         """Forget what was done: the next run starts over. A published output stays until the new one replaces it."""
         with self._directory.locked():
-            self._directory.reset(self._manifest())
+            manifest = self._manifest()
+            refuse_to_repeat(self._directory, manifest, output_of(self._directory, manifest))
+            self._directory.reset(manifest)
 
     def remove(self) -> None:
         """Remove the job and what it has not published; a published output outside of its directory stays."""

@@ -8,6 +8,7 @@ import sys
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from batchkit.databases.address import is_address, target
 from batchkit.errors import UsageError
 from batchkit.rounds import merged_by, rounds_of
 from batchkit.writers.custom import TargetOutput
@@ -16,7 +17,6 @@ from batchkit.writers.lines import LineKind
 from batchkit.writers.output import FileOutput
 from batchkit.writers.pickled import Pickled
 from batchkit.writers.printed import PrintedOutput, is_printed
-from batchkit.writers.round import RoundOutput
 from batchkit.writers.stdout import StdoutOutput
 
 TYPE_CHECKING = False
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
     from batchkit.job import JobDirectory, Manifest
     from batchkit.resume import OpenJob
-    from batchkit.writers.base import Output, Writer
+    from batchkit.writers.base import Amendable, Output
     from batchkit.writers.custom import Target
+    from batchkit.writers.database import DatabaseOutput
 
 STDOUT = "-"
 
 
 class Destination(NamedTuple):
-    """What a run was given: output, a path, "-" for standard output, `None` for the job's own directory.
+    """What a run was given: output, a path, a database's address, "-": standard output, `None`: the job's directory.
 
     own: an output of the user's own instead. several: whether several workers may bring results. output_format, schema:
     see `output_for`.
@@ -48,6 +49,8 @@ class Destination(NamedTuple):
         """Return where the results of a job stand: absolute, links resolved, "/" behind a directory; or "-"."""
         if self.output == STDOUT:
             return STDOUT
+        if self._address is not None:
+            return target(self._address).shown
         if self.output is None:
             return os.path.join(job.path, "results.jsonl")
         directory = self.output.endswith("/") or os.path.isdir(self.output)
@@ -68,7 +71,14 @@ class Destination(NamedTuple):
     def _name(self, job: JobDirectory) -> str | None:
         if self.own is not None:
             return type(self.own).__qualname__
+        if self._address is not None:
+            return target(self._address).identity()
         return None if self.output is None else self.path(job)
+
+    @property
+    def _address(self) -> str | None:
+        """The database's address, if it is one."""
+        return self.output if is_address(self.output) else None
 
     @property
     def kept(self) -> bool:
@@ -84,6 +94,8 @@ class Destination(NamedTuple):
         """Return the output for the job with this uuid. Raises `UsageError`."""
         if self.own is not None:
             return TargetOutput(self.own)
+        if self._address is not None:
+            return _table(self._address, job, uuid, self.output_format, self.schema, several=self.several)
         path = self.path(job)
         if path == STDOUT:
             several = self.several or is_printed(job.path, uuid)
@@ -93,7 +105,7 @@ class Destination(NamedTuple):
     def refuse_input(self, job: JobDirectory, sources: Sequence[str], patterns: Iterable[str]) -> None:
         """Raise `UsageError` where an input would be written over, or what is there is no file at all."""
         path = self.path(job)
-        if path == STDOUT or self.own is not None:
+        if path == STDOUT or self.own is not None or is_address(path):
             return
         written = path if not path.endswith("/") else f"{path}00000{suffix_for(path, self.output_format)}"
         for pattern in patterns:
@@ -134,10 +146,9 @@ class MemoryDestination(NamedTuple):
 
 
 class RoundDestination(NamedTuple):
-    """Where the results of a round go: a part at `path`, written by what `writer` makes."""
+    """Where the results of a round go: `output` makes it for the round's uuid."""
 
-    path: str
-    writer: Callable[[], Writer]
+    output: Callable[[str], Output]
     kept: bool = True
     in_parts: bool = False
 
@@ -152,8 +163,8 @@ class RoundDestination(NamedTuple):
 
     def make(self, job: JobDirectory, uuid: str) -> Output:
         """Return the output of a round."""
-        del job, uuid
-        return RoundOutput(self.path, self.writer)
+        del job
+        return self.output(uuid)
 
     def refuse_input(self, job: JobDirectory, sources: Sequence[str], patterns: Iterable[str]) -> None:
         """Refuse nothing: nobody else writes there."""
@@ -173,12 +184,29 @@ def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
     return bool(parts) and not hidden and fnmatchcase(parts[0], patterns[0]) and _match(parts[1:], patterns[1:])
 
 
-def output_of(job: JobDirectory, manifest: Manifest) -> FileOutput | None:
-    """Return the output of a job that exists; `None` for standard output."""
+def _table(
+    address: str, job: JobDirectory, uuid: str, output_format: str | None, schema: Any, *, several: bool = False
+) -> DatabaseOutput:
+    from batchkit.frames.schemas import parse  # noqa: PLC0415  # loads polars
+    from batchkit.writers.database import DatabaseOutput  # noqa: PLC0415  # as above
+
+    if output_format is not None:
+        raise UsageError("output_format is for files; leave it out, the output is a table of a database")
+    types = None if schema is None else parse(schema)
+    return DatabaseOutput(target(address), uuid, job.name, schema=types, several=several)
+
+
+def output_of(job: JobDirectory, manifest: Manifest) -> Amendable | None:
+    """Return the output of a job that exists; `None` for standard output.
+
+    Of a database the password is not known: it comes from the environment.
+    """
     if manifest.output is None:
         return None
     form = manifest.definition.get("output_format")
     schema = schema_of_text((manifest.options or {}).get("schema"))
+    if is_address(manifest.output):
+        return _table(manifest.output, job, manifest.job, form, schema)
     return output_for(manifest.output, manifest.job, job.path, output_format=form, schema=schema)
 
 
@@ -186,7 +214,7 @@ def leave_output(job: JobDirectory, manifest: Manifest) -> None:
     """Remove what a job has not published of the output it had; nothing for standard output."""
     output = output_of(job, manifest)
     if output is not None:
-        output.remove_parts()
+        output.forget()
 
 
 def stored(job: JobDirectory) -> Iterator[Any]:
@@ -195,7 +223,7 @@ def stored(job: JobDirectory) -> Iterator[Any]:
     if manifest is None:
         raise UsageError(f"there is no job '{job.name}' in '{job.state_dir}'")
     output = output_of(job, manifest)
-    if output is None:
+    if not isinstance(output, FileOutput):
         where = {STDOUT: "standard output"}.get(manifest.definition["output"], manifest.definition["output"])
         raise UsageError(f"the results of the job '{job.name}' went to {where}; batchkit does not keep them")
     return stored_in(output, job, manifest)

@@ -279,10 +279,7 @@ class Retries:
         return self._ended(series)
 
     def _rules(self, item: Any, series: _Series) -> Mapping[str, Any]:
-        from tenacity import wait_exponential, wait_random  # noqa: PLC0415  # as above
-
-        policy = self._policy
-        backoff = wait_exponential(policy.retry_wait, policy.retry_max_wait) + wait_random(0, policy.retry_wait)
+        backoff = _backoff(self._policy)
         return {
             "retry": lambda _: self._worth_another(series),
             "stop": lambda _: False,  # the line above says when: it depends on the error
@@ -323,6 +320,47 @@ class Retries:
         if series.outcome.error is not None and self._budget.asked:
             return None
         return series.outcome, series.attempts
+
+
+class Patience:
+    """Has lost connections again: as often, and after such waits, as calls are tried again."""
+
+    def __init__(self, policy: Policy, budget: Budget, say: Callable[[str], None]) -> None:
+        """`say` tells people of each wait."""
+        self._policy = policy
+        self._budget = budget
+        self._say = say
+
+    def __call__(self, operation: Callable[[], Any], lost: type[Exception]) -> Any:
+        """Call until it does not raise `lost`, and return what it returns. The last such error is raised."""
+        try:
+            return operation()
+        except lost as error:
+            if not self._policy.retries:
+                raise
+            first = error
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt  # noqa: PLC0415  # as above
+
+        def sleep(seconds: float) -> None:
+            self._say(f"{first}; trying again in {seconds:.1f} s")
+            if not self._budget.wait(seconds):
+                raise first
+
+        sleep(self._policy.retry_wait)
+        again = Retrying(
+            retry=retry_if_exception_type(lost),
+            stop=stop_after_attempt(self._policy.retries),
+            wait=_backoff(self._policy),
+            sleep=sleep,
+            reraise=True,
+        )
+        return again(operation)
+
+
+def _backoff(policy: Policy) -> Any:
+    from tenacity import wait_exponential, wait_random  # noqa: PLC0415  # 50 ms, and few runs need it
+
+    return wait_exponential(policy.retry_wait, policy.retry_max_wait) + wait_random(0, policy.retry_wait)
 
 
 class _Series:

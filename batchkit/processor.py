@@ -139,6 +139,7 @@ class Processor:
         self._plain = handler.at_once is None
         self._judge = judge
         self._journal = journal
+        self._commit_results: Callable[[Checkpoint], None] | None = getattr(writer, "commit", None)
         self._budget = budget
         self._feed = self._feeding()
         self._share = share
@@ -252,9 +253,9 @@ class Processor:
             raise _taken_over()
         if self._syncer.error is not None:
             self._syncer.wait()  # which raises it: a sync error is final, and nothing more is committed
-        if self._sync_interval == 0:
+        if self._sync_interval == 0 or self._commit_results is not None:
             self._writer.sync()
-            self._kept.sync()
+            self._kept.sync()  # a database is to know only of failures that are durable
         now = time.monotonic()
         last = self.last
         point = Checkpoint(
@@ -271,7 +272,7 @@ class Processor:
             False,  # noqa: FBT003  # a keyword costs a tenth of a microsecond
             self._kept.mark(),
         )
-        self._journal.append(point)
+        self._store(point)
         self.last = point
         if now >= self._sync_due:
             self._sync_now_or_later(now)
@@ -304,8 +305,14 @@ class Processor:
         last = self.last
         # The cursor stays where the last item ended, for which the proof is: empty files may follow in the span.
         end = last._replace(seq=last.seq + 1, mark=self._writer.mark(), kept=self._kept.mark(), end=True)
-        self._journal.append(end._replace(time=time.time(), seconds=0.0))
+        self._store(end._replace(time=time.time(), seconds=0.0))
         self.last = end
+
+    def _store(self, point: Checkpoint) -> None:
+        """Append a commit to the journal; of a writer that commits checkpoints itself, behind that."""
+        if self._commit_results is not None:
+            self._commit_results(point)
+        self._journal.append(point)
 
     def sync(self) -> None:
         """Make everything committed durable."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from batchkit import files, journal
-from batchkit.errors import DamageError, DefinitionChanged, InputChanged, JobLocked
+from batchkit.errors import DamageError, DefinitionChanged, InputChanged, JobLocked, UsageError
 from batchkit.failure_file import FailureFile, path_beside
 from batchkit.job import JobDirectory, Manifest, free_numbers, new_manifest
 from batchkit.model import Shard, Span, Verdict
@@ -44,22 +44,19 @@ class ShardState(NamedTuple):
     """A shard as recovery found it.
 
     shard: what the plan says of it. past: its proved journal; chosen: the index in it of the last commit whose results
-    are there, -1 for none.
+    are there, -1 for none. base: the commit from which to go on, which is that one, or the one that a database knows;
+    `None`: from the beginning.
     """
 
     shard: Shard
     past: journal.Past
     chosen: int
+    base: Checkpoint | None
 
     @property
     def number(self) -> int:
         """The number that names its journal and part."""
         return self.shard.number
-
-    @property
-    def base(self) -> Checkpoint | None:
-        """The commit from which to go on; `None`: from the beginning."""
-        return self.past[self.chosen] if self.chosen >= 0 else None
 
     @property
     def cursor(self) -> Cursor:
@@ -198,6 +195,8 @@ def _begin(
     wishes: Wishes,
 ) -> OpenJob:
     """Write the manifest of a new job: from here on it owns its output's name."""
+    if earlier is not None:
+        _leave_rows(job, earlier, outputs.make(earlier.job))
     path = outputs.make("").path
     slices = 1 if job.part is None else job.part.of
     left = None
@@ -220,6 +219,23 @@ def _begin(
         outputs.leave(left)
     job.save(manifest)
     return _create(job, manifest, output)
+
+
+def _leave_rows(job: JobDirectory, earlier: Manifest, output: Output) -> None:
+    """Let a database forget an earlier start of the job, before that is forgotten here."""
+    if hasattr(output, "repeatable") and earlier.output == output.path:
+        refuse_to_repeat(job, earlier, output)
+        output.forget()
+
+
+def refuse_to_repeat(job: JobDirectory, manifest: Manifest, output: Output | None) -> None:
+    """Raise `UsageError` where starting over would store rows once more beside those that are there."""
+    repeatable = getattr(output, "repeatable", True)
+    if not repeatable and manifest.ready and any(point is not None and point.done for point in job.commits(manifest)):
+        raise UsageError(
+            f"the rows that the job '{job.name}' has stored stay in the table, and starting over would add them once "
+            f"more; give the output mode=replace or mode=upsert, or delete them and run: batchkit rm {job.name}"
+        )
 
 
 def _first_plan(reader: Reader, slices: int, *, numbered: bool) -> list[Shard]:
@@ -250,7 +266,7 @@ def new_shard(job: JobDirectory, uuid: str, shard: Shard) -> ShardState:
     path = job.shard_path(shard.number)
     journal.Journal(path, header, None).close()
     files.remove(path_beside(path))  # of an earlier start of the job
-    return ShardState(shard, journal.Past(header, [], broken=False), -1)
+    return ShardState(shard, journal.Past(header, [], broken=False), -1, None)
 
 
 def recover(job: JobDirectory, uuid: str, shard: Shard, writer: Writer | None, say: Say) -> ShardState:
@@ -267,10 +283,25 @@ def recover(job: JobDirectory, uuid: str, shard: Shard, writer: Writer | None, s
     if past.broken:
         files.replace(path + ".broken", files.read_bytes(path) or b"")
         say(f"the journal '{path}' is damaged; going on from its last sound commit, a copy is kept as .broken")
-    chosen = failure_file(job, shard.number, uuid).intact(past.marks("kept"))
+    kept = failure_file(job, shard.number, uuid)
+    if writer is not None and hasattr(writer, "taken"):
+        return _as_stored(shard, past, writer.taken(), kept)
+    chosen = kept.intact(past.marks("kept"))
     if writer is not None:
         chosen = min(chosen, writer.intact(past.marks("mark")))
-    return ShardState(shard, past, chosen)
+    return ShardState(shard, past, chosen, past[chosen] if chosen >= 0 else None)
+
+
+def _as_stored(shard: Shard, past: journal.Past, base: Checkpoint | None, kept: FailureFile) -> ShardState:
+    """Go on from the commit that was stored with the results, whatever the journal knows; `None`: there is none."""
+    if base is None:
+        return ShardState(shard, past, -1, None)
+    if base.kept is not None and kept.intact([base.kept]) < 0:
+        raise DamageError(
+            f"'{kept.path}' does not hold the failures that it had; put it back, or --restart starts over"
+        )
+    known = base.seq - past[0].seq if len(past) else -1
+    return ShardState(shard, past, max(-1, min(known, len(past) - 1)), base)
 
 
 def failure_file(job: JobDirectory, shard: int, uuid: str) -> FailureFile:

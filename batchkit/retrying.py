@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from batchkit.failures import Policy
     from batchkit.job import JobDirectory, Manifest
     from batchkit.limit import Limit
-    from batchkit.writers.output import FileOutput
+    from batchkit.writers.base import Amendable
 
 
 class Again(NamedTuple):
@@ -105,7 +105,7 @@ def retry(job: JobDirectory, again: Again, limit: Limit, options: dict[str, Any]
         return result._replace(status="paused", reason=JOB_LEFT, output=None)
 
 
-def _amendable(job: JobDirectory, manifest: Manifest) -> FileOutput:
+def _amendable(job: JobDirectory, manifest: Manifest) -> Amendable:
     output = output_of(job, manifest)
     if output is None:
         where = "were printed" if manifest.definition["output"] == STDOUT else "went to an output of your own"
@@ -133,7 +133,7 @@ def _make_durable(job: JobDirectory, opened: OpenJob) -> None:
 def _run_round(  # what `retry` has at hand
     job: JobDirectory,
     opened: OpenJob,
-    output: FileOutput,
+    output: Amendable,
     rounds: list[RoundState],
     again: Again,
     options: dict[str, Any],
@@ -149,7 +149,11 @@ def _run_round(  # what `retry` has at hand
     schema = schema_for(job, plan, _points(opened))
     work = Work(
         reader=RoundReader(items_of(directory), schema=schema, batched=again.batched),
-        destination=RoundDestination(part, lambda: output.round_writer(part, opened.frozen, opened.order, unmerged)),
+        destination=RoundDestination(
+            lambda round_uuid: output.round_output(
+                round_uuid, part, frozen=opened.frozen, order=opened.order, rounds=unmerged
+            )
+        ),
         round_of=uuid,
         options=options,
         **again._asdict(),

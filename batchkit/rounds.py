@@ -114,7 +114,8 @@ def rounds_of(job: JobDirectory, uuid: str) -> list[RoundState]:
         if manifest is not None and manifest.definition.get("round_of") == uuid:
             state = RoundState(directory, manifest, directory.commits(manifest) if manifest.ready else [])
             if not state.ended and manifest.ready:  # before its end is committed, all else is synced
-                state = state._replace(points=proved(directory, manifest, part_of(directory)))
+                part = part_of(directory)  # results that went into a database have none
+                state = state._replace(points=proved(directory, manifest, part if os.path.exists(part) else None))
             states.append(state)
     return states
 

@@ -133,7 +133,7 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
             job,
             reader=work.reader,
             definition=definition,
-            outputs=Outputs(partial(work.destination.make, job), partial(leave_output, job)),
+            outputs=Outputs(partial(work.make_output, job), partial(leave_output, job)),
             wishes=wishes,
             options=work.options,
             say=say,

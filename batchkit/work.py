@@ -6,8 +6,9 @@ import re
 from typing import Any, NamedTuple
 
 from batchkit.calling import command_of, name_of
-from batchkit.failures import Policy
+from batchkit.failures import Patience, Policy
 from batchkit.limit import Limit
+from batchkit.progress import sayer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from batchkit.destination import Destination, MemoryDestination, RoundDestination
     from batchkit.job import JobDirectory
     from batchkit.readers.base import Reader
+    from batchkit.writers.base import Output
 
 
 class Work(NamedTuple):
@@ -59,6 +61,13 @@ class Work(NamedTuple):
         identity = self.reader.identity()
         function = {"function": name_of(self.function), "batched": self.batched}
         return {"source": identity, **function, **self.destination.definition(job)}
+
+    def make_output(self, job: JobDirectory, uuid: str) -> Output:
+        """Return the output for the job with this uuid, which waits for lost connections as the policy says."""
+        output = self.destination.make(job, uuid)
+        if hasattr(output, "patience"):
+            output.patience = Patience(self.policy, self.budget, sayer(self.progress))
+        return output
 
     def default_name(self) -> str | None:
         """Return `stem-function`, or `stem-program`; `None` for a source in memory whose results stay there too."""

@@ -89,7 +89,7 @@ class _Worker:
         self._run = task.run
         self._claim = task.claim
         job = JobDirectory(task.state_dir, task.name, task.part)
-        output = work.destination.make(job, task.uuid)
+        output = work.make_output(job, task.uuid)
         self._place = Place(job, task.uuid, task.slices, output, task.frozen, task.rounds)
         self._shards = Shards(work, task.name, task.run, None)
         self._quota = Quota(job.own("quota.json"), work.workers) if task.terms.leased else None

@@ -41,6 +41,19 @@ ALLOWED: dict[str, set[str]] = {
     "frames.aside": set(),
     "frames.parquet": {*WORDS, "frames.aside"},
     "frames.queries": {"frames.parquet"},
+    "frames.loose": {*WORDS, "frames.columns"},
+    "frames.copying": WORDS,
+    "databases": set(),
+    "databases.address": WORDS,
+    "databases.base": {*WORDS, "databases.address", "frames.loose"},
+    "databases.sqlite": {*WORDS, "databases.address", "databases.base", "frames.copying", "frames.loose"},
+    "databases.postgres": {*WORDS, "databases.address", "databases.base", "frames.copying", "frames.loose"},
+    "databases.duck": {*WORDS, "databases.address", "databases.base", "frames.loose"},
+    "databases.connecting": {
+        "databases.address", "databases.base", "databases.duck", "databases.postgres", "databases.sqlite",
+    },
+    "databases.checkpoints": {*WORDS, "databases.address", "databases.base"},
+    "databases.landing": {*WORDS, "databases.address", "databases.base", "frames.loose"},
     # edges: words, drivers, and the same side; readers and writers never each other
     "readers": set(),
     "readers.base": WORDS,
@@ -98,7 +111,18 @@ ALLOWED: dict[str, set[str]] = {
     "writers.parts": {*WORDS, "writers.agreement"},
     "writers.inserting": {*WORDS, "writers.base"},
     "writers.merging": {*WORDS, "writers.base", "writers.inserting"},
-    "writers.output": {*WORDS, "writers.base", "writers.merging", "writers.parts"},
+    "writers.output": {*WORDS, "writers.base", "writers.merging", "writers.parts", "writers.round"},
+    "writers.tabled": {
+        *WORDS, "frames.columns", "frames.loose", "frames.rows", "writers.base", "writers.values",
+    },
+    "writers.loader": {
+        *WORDS, "databases.address", "databases.base", "databases.checkpoints", "databases.connecting",
+        "databases.landing", "frames.loose", "writers.base", "writers.tabled",
+    },
+    "writers.database": {
+        *WORDS, "databases.address", "databases.base", "databases.checkpoints", "databases.connecting",
+        "databases.landing", "writers.base", "writers.loader", "writers.memory",
+    },
     "writers.directory": {*WORDS, "writers.base", "writers.merging", "writers.output"},
     "writers.kinds": {
         *WORDS, "frames.arrow", "frames.rows", "frames.schemas", "writers.base", "writers.compressed",
@@ -149,7 +173,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # faces: everything below, in this order
     "progress": WORDS,
-    "work": {*WORDS, *BASES, "budget", "calling", "destination", "failures", "job", "limit"},
+    "work": {*WORDS, *BASES, "budget", "calling", "destination", "failures", "job", "limit", "progress"},
     "result": {*WORDS, "progress"},
     "account": {*WORDS, *BASES, "progress", "result", "tally", "work"},
     "sharing": {*WORDS, *BASES, "plan"},
@@ -170,8 +194,9 @@ ALLOWED: dict[str, set[str]] = {
         "shards", "tally", "progress", "result", "destination", "work", "writers.memory", "writers.printed",
     },
     "destination": {
-        *WORDS, *BASES, "job", "resume", "rounds", "writers.custom", "writers.kinds", "writers.lines",
-        "writers.output", "writers.pickled", "writers.printed", "writers.round", "writers.stdout",
+        *WORDS, *BASES, "databases.address", "frames.schemas", "job", "resume", "rounds", "writers.custom",
+        "writers.database", "writers.kinds", "writers.lines", "writers.output", "writers.pickled", "writers.printed",
+        "writers.stdout",
     },
     "retrying": {
         *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "limit", "progress",
@@ -210,6 +235,8 @@ HOMES: dict[str, str] = {
     "cloudpickle": "wire",
     "tenacity": "failures",
     "pyrate_limiter": "pace",
+    "psycopg": "databases",
+    "duckdb": "databases",
 }
 """Third-party package → its one home; `compression` is Python's own from 3.14 on."""
 

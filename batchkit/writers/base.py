@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
 
-    from batchkit.model import Mark
+    from batchkit.model import Checkpoint, Mark
     from batchkit.writers.agreement import Agreement, Terms
 
 
@@ -68,7 +68,10 @@ class Storing(Protocol):
 
 
 class Writer(Storing, Protocol):
-    """A writer as the job has it: it also tells where results stand, so that others can be put between them later."""
+    """A writer as the job has it: it also tells where results stand, so that others can be put between them later.
+
+    One that keeps checkpoints itself, in the same transaction as results, is `Transactional`, too.
+    """
 
     def place(self) -> int | None:
         """Return where the next result would stand in the shard's part; `None`: it has none, nothing can be merged.
@@ -76,6 +79,19 @@ class Writer(Storing, Protocol):
         In the unit of the output's kind: bytes for lines, rows for Parquet. Of what `write` stored it is durable as
         far as the mark that was taken with it is.
         """
+
+
+class Transactional(Protocol):
+    """What a writer also has if results count only with their checkpoint: then its word counts, not the journal's."""
+
+    def taken(self) -> Checkpoint | None:
+        """Return the newest commit that is stored; `None` before the first. Instead of `intact`, before `open`.
+
+        Nothing that an earlier process was at can be stored any more on return.
+        """
+
+    def commit(self, point: Checkpoint) -> None:
+        """Store the checkpoint together with what was written since the one before; durable on return."""
 
 
 class Piece(NamedTuple):
@@ -267,3 +283,18 @@ class Output(Protocol):
 
     def remove_parts(self) -> None:
         """Remove what is not published; a published file stays."""
+
+    def forget(self) -> None:
+        """Remove what is not published, and all else that is kept of the job there: it goes, or its output does."""
+
+
+class Amendable(Output, Protocol):
+    """An output that the job knows again, and that items which had failed can be put into later."""
+
+    def round_output(
+        self, uuid: str, path: str, *, frozen: int, order: Sequence[int], rounds: Sequence[Round]
+    ) -> Output:
+        """Return where a round's results go, for the round with this uuid and the part at `path`.
+
+        frozen, order, rounds: as for `writer`.
+        """

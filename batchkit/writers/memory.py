@@ -71,6 +71,9 @@ class MemoryOutput:
     def remove_parts(self) -> None:
         """Do nothing."""
 
+    def forget(self) -> None:
+        """Do nothing."""
+
 
 class MemoryWriter:
     """Appends to a list."""

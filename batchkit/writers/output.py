@@ -24,6 +24,7 @@ from batchkit.errors import DamageError, OutputChanged, UsageError
 from batchkit.writers.base import Piece
 from batchkit.writers.merging import Merge, Stream
 from batchkit.writers.parts import Parts
+from batchkit.writers.round import RoundOutput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class FileOutput:
         self.refuse_taken_over = self._parts.refuse_taken_over
         self.other_owner = self._parts.other_owner
         self.prepare = self._parts.prepare
-        self.remove_parts = self._parts.remove
+        self.remove_parts = self.forget = self._parts.remove
 
     def refuse_foreign(self, *, replace: bool) -> None:
         """Raise `UsageError` for a path that is a directory, another job's, or exists and may not be replaced."""
@@ -82,6 +83,13 @@ class FileOutput:
         beside = [*self._before(frozen, order), *(each.path for each in rounds if each.mark)]
         agreement = self._parts.agreement()
         return self._kind.writer(path, (), beside, agreement=agreement, apart=True, mode=files.PRIVATE)
+
+    def round_output(
+        self, uuid: str, path: str, *, frozen: int, order: Sequence[int], rounds: Sequence[Round]
+    ) -> RoundOutput:
+        """Return the output of a round: a part of its own, until it is merged."""
+        del uuid
+        return RoundOutput(path, lambda: self.round_writer(path, frozen, order, rounds))
 
     def share(self, marks: Sequence[Any], *, frozen: int, rounds: Sequence[Round], order: Sequence[int]) -> None:
         """Let the parts be written by agreement from now on, one that begins with what is stored."""

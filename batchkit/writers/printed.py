@@ -54,7 +54,7 @@ class PrintedOutput:
         self._directory = directory
         self._job = job
         self._parts = Parts(os.path.join(directory, "printed"), job, directory)
-        self.remove_parts = self._parts.remove
+        self.remove_parts = self.forget = self._parts.remove
         self.other_owner = self._parts.other_owner
         self.refuse_taken_over = self._parts.refuse_taken_over
         self._out = Stdout()

@@ -1,0 +1,1 @@
+"""Databases: where they are, and what batchkit asks of them."""

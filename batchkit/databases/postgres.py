@@ -1,0 +1,205 @@
+"""PostgreSQL, by psycopg: COPY."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from batchkit.databases.address import Table, quoted
+from batchkit.databases.base import Column, Conflict, ConnectionLost, Refused, Session, on_conflict
+from batchkit.errors import StorageError, UsageError
+from batchkit.frames.copying import copy_text
+
+try:
+    import psycopg
+    from psycopg import errors
+except ModuleNotFoundError as error:
+    raise UsageError("PostgreSQL needs psycopg; run: pip install 'batchkit[postgres]'") from error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from batchkit.databases.address import Place
+    from batchkit.frames.loose import Loose
+
+_OF_ROWS = ("22", "23", "42804", "44", "P0001", "42846")
+"""SQLSTATEs of what is wrong with a row: data exceptions, constraints, types, views' checks, triggers' exceptions."""
+
+_OF_OTHERS = ("40001", "40P01", "55P03")
+"""SQLSTATEs of what another transaction is the cause of: serialization, deadlock, lock not available."""
+
+_PATIENCE = "30s"
+"""How long another transaction is waited for before it counts as left behind."""
+
+_EVICT = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = ? AND pid <> pg_backend_pid() AND usename = current_user
+"""
+
+_LOCK = 0x6261746368
+""""batch": the advisory lock under which tables are created."""
+
+_KINDS = {
+    "Boolean": "boolean",
+    "Int8": "smallint",
+    "Int16": "smallint",
+    "Int32": "integer",
+    "Int64": "bigint",
+    "UInt8": "smallint",
+    "UInt16": "integer",
+    "UInt32": "bigint",
+    "UInt64": "numeric(20,0)",
+    "Float32": "real",
+    "Float64": "double precision",
+    "Binary": "bytea",
+    "Date": "date",
+    "Time": "time",
+}
+
+_COLUMNS = """
+    SELECT attname, format_type(atttypid, atttypmod), typcategory = 'A', attgenerated <> ''
+    FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+    WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+
+_DEFERRED = "SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(?) AND condeferrable)"
+
+_AT_LINE = re.compile(r"^COPY .*, line (\d+)", re.MULTILINE)
+
+
+class PostgresSession(Session):
+    """A connection to a server."""
+
+    overriding = "OVERRIDING SYSTEM VALUE"
+    for_update = " FOR UPDATE"
+
+    def __init__(self, place: Place, label: str) -> None:
+        """Connect. Raises `ConnectionLost` where there is no server, `StorageError` where it does not let us in."""
+        self._shown = place.shown
+        self._label = label
+        with self.talking():
+            self._connection = psycopg.connect(str(place.dsn), autocommit=True, application_name=label)
+        self.run(f"SET lock_timeout = '{_PATIENCE}'")
+        self._deferred: dict[str, bool] = {}
+
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """Turn the driver's errors into ours."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise self._told(error) from error
+
+    def _told(self, error: psycopg.Error) -> Exception:
+        state = error.sqlstate or ""
+        text = _text_of(error)
+        if state.startswith(_OF_ROWS):
+            line = _AT_LINE.search(error.diag.context or "")
+            return Refused(text, int(line[1]) - 1 if line else None)
+        if state.startswith(_OF_OTHERS):
+            return Conflict(f"the database '{self._shown}' says: {text}; run it again")
+        if self._is_lost(error):
+            return ConnectionLost(
+                f"the connection to '{self._shown}' was lost: {text}; everything committed is kept, run it again to go "
+                "on, or give --retries to wait for it"
+            )
+        return StorageError(f"the database '{self._shown}' says: {text}; mend that and run it again")
+
+    def _is_lost(self, error: psycopg.Error) -> bool:
+        connection = getattr(self, "_connection", None)
+        if connection is None:  # a wrong password stays wrong; psycopg gives no state for it
+            said = str(error)
+            return isinstance(error, errors.CannotConnectNow) or not (
+                "authentication failed" in said or "no password supplied" in said or "does not exist" in said
+            )
+        return bool(connection.closed or connection.broken)
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> tuple[int, list[tuple[Any, ...]]]:
+        """Execute a statement."""
+        with self.talking():
+            text = sql.replace("%", "%%").replace("?", "%s") if values else sql
+            cursor = self._connection.execute(text.encode(), values or None)
+            return cursor.rowcount, cursor.fetchall() if cursor.description else []
+
+    def lock(self) -> None:
+        """Take an advisory lock."""
+        self.run("SELECT pg_advisory_xact_lock(?)", [_LOCK])
+
+    def evict(self) -> None:
+        """Let the server end what others have left open."""
+        self.run(_EVICT, [self._label])
+
+    def columns(self, table: Table) -> list[Column] | None:
+        """Return the columns of a table."""
+        return [Column(*row) for row in self.query(_COLUMNS, [table.sql])] or None
+
+    def type_of(self, dtype: Any) -> str:
+        """Return the type that holds all values of a polars type."""
+        name = str(dtype)
+        if name == "json" or name.startswith(("List", "Struct", "Array")):
+            return "jsonb"
+        if name.startswith("Datetime"):
+            return "timestamp" if dtype.time_zone is None else "timestamptz"
+        if name.startswith("Duration"):
+            return "interval"
+        if name.startswith("Decimal"):
+            return f"numeric({dtype.precision},{dtype.scale})"
+        return _KINDS.get(name, "text")
+
+    def insert(self, table: Table, rows: Loose, columns: Sequence[Column]) -> None:
+        """Send the rows by COPY."""
+        frame = rows.frame.select([column.name for column in columns])
+        arrays = {column.name for column in columns if column.array}
+        names = ", ".join(quoted(column.name) for column in columns)
+        statement = f"COPY {table.sql} ({names}) FROM STDIN".encode()
+        with self.talking(), self._connection.cursor().copy(statement) as copy:
+            for text in copy_text(frame, arrays):
+                copy.write(text)
+        self._check_deferred(table)
+
+    def _check_deferred(self, table: Table) -> None:
+        """Let constraints that wait for the end of the transaction be checked now: then it is known for what rows."""
+        if table.sql not in self._deferred:
+            self._deferred[table.sql] = bool(self.query(_DEFERRED, [table.sql])[0][0])
+        if self._deferred[table.sql]:
+            self.run("SET CONSTRAINTS ALL IMMEDIATE")
+            self.run("SET CONSTRAINTS ALL DEFERRED")
+
+    def upsert(self, table: Table, rows: Loose, columns: Sequence[Column], key: Sequence[str]) -> None:
+        """Send the rows into a table of this connection's own, and from there over those with the same key.
+
+        In order of the keys: so no two connections wait for each other.
+        """
+        aside = Table("pg_temp", "batchkit_rows")
+        names, keys = ", ".join(quoted(column.name) for column in columns), ", ".join(map(quoted, key))
+        self.run(f"DROP TABLE IF EXISTS {aside.sql}")
+        self.run(
+            f"CREATE TEMPORARY TABLE batchkit_rows ON COMMIT DROP AS SELECT {names} FROM {table.sql} LIMIT 0"  # noqa: S608
+        )
+        self.run('ALTER TABLE pg_temp.batchkit_rows ADD "batchkit order" bigint GENERATED ALWAYS AS IDENTITY')
+        self.insert(aside, rows, columns)
+        self.run(
+            f"INSERT INTO {table.sql} ({names}) SELECT DISTINCT ON ({keys}) {names} FROM {aside.sql} "  # noqa: S608
+            f'ORDER BY {keys}, "batchkit order" DESC {on_conflict(columns, key)}'
+        )
+        self._check_deferred(table)
+
+    def like(self, new: Table, old: Table) -> None:
+        """Create it with everything of the other one."""
+        self.run(f"CREATE TABLE {new.sql} (LIKE {old.sql} INCLUDING ALL)")
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(psycopg.Error):
+            self._connection.close()
+
+
+def _text_of(error: psycopg.Error) -> str:
+    """Return what the server said, in one line, or what the driver did."""
+    diagnosis = error.diag
+    said = [diagnosis.message_primary, diagnosis.message_detail]
+    return " ".join(" (".join(part for part in said if part).split()) + (")" if all(said) else "") or " ".join(
+        str(error).split()
+    )

@@ -1,0 +1,135 @@
+"""SQLite: Python's own driver, one prepared statement for many rows.
+
+A table that is made here is STRICT where SQLite has that (3.37), so that a value of another type is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from batchkit.databases.address import quoted
+from batchkit.databases.base import Column, Refused, Session, on_conflict
+from batchkit.errors import StorageError
+from batchkit.frames.copying import bindable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from batchkit.databases.address import Place, Table
+    from batchkit.frames.loose import Loose
+
+_PATIENCE = 60.0
+"""Seconds to wait for another connection that is writing."""
+
+_OF_ROWS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG", "SQLITE_RANGE")
+
+
+class SqliteSession(Session):
+    """A connection to a file."""
+
+    suffix = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+
+    def __init__(self, place: Place) -> None:
+        """Connect. Raises `StorageError`."""
+        self._path = str(place.path)
+        with self.talking():
+            self._connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
+
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """Turn the driver's errors into ours."""
+        try:
+            yield
+        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, sqlite3.InterfaceError) as error:
+            raise Refused(str(error)) from error
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if name.startswith(_OF_ROWS):
+                raise Refused(str(error)) from error
+            raise StorageError(f"the database '{self._path}' says: {error}; mend that and run it again") from error
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> tuple[int, list[tuple[Any, ...]]]:
+        """Execute a statement."""
+        with self.talking():
+            cursor = self._connection.execute(sql, values)
+            rows = cursor.fetchall()
+            return cursor.rowcount, rows
+
+    def begin(self) -> None:
+        """Begin a transaction that nobody else writes beside."""
+        self.run("BEGIN IMMEDIATE")
+        self.in_transaction = True
+
+    def rollback(self) -> None:
+        """Undo the transaction, unless SQLite has done that itself."""
+        if self._connection.in_transaction:
+            self.run("ROLLBACK")
+        self.in_transaction = False
+
+    def columns(self, table: Table) -> list[Column] | None:
+        """Return the columns of a table."""
+        schema = "" if table.schema is None else f"{quoted(table.schema)}."
+        rows = self.query(f"PRAGMA {schema}table_xinfo({quoted(table.name)})")
+        return [Column(row[1], row[2], given=row[6] > 1) for row in rows if row[6] != 1] or None
+
+    def type_of(self, dtype: Any) -> str:
+        """Return one of the five types of STRICT tables."""
+        if dtype == "json":
+            return "TEXT"
+        if dtype.is_integer() or str(dtype) == "Boolean" or str(dtype).startswith("Duration"):
+            return "INTEGER"
+        return "REAL" if dtype.is_float() else "BLOB" if str(dtype) == "Binary" else "TEXT"
+
+    def insert(self, table: Table, rows: Loose, columns: Sequence[Column]) -> None:
+        """Insert with one prepared statement."""
+        self._many(_insert(table, columns), rows, columns)
+
+    def upsert(self, table: Table, rows: Loose, columns: Sequence[Column], key: Sequence[str]) -> None:
+        """Do the same, row after row over what is there."""
+        self._many(f"{_insert(table, columns)} {on_conflict(columns, key)}", rows, columns)
+
+    def _many(self, sql: str, rows: Loose, columns: Sequence[Column]) -> None:
+        values = bindable(rows.frame.select([column.name for column in columns]))
+        with self.talking():
+            self._connection.executemany(sql, values)
+
+    def like(self, new: Table, old: Table) -> None:
+        """Create it by the statement that made the other one, and its indexes by theirs."""
+        schema = "" if old.schema is None else f"{quoted(old.schema)}."
+        found = self.query(
+            f"SELECT type, sql FROM {schema}sqlite_schema WHERE tbl_name = ? COLLATE NOCASE AND sql IS NOT NULL "  # noqa: S608  # quoted
+            "AND type = 'table'",
+            [old.name],
+        )
+        if not found:
+            raise StorageError(f"'{old}' is no table; give one, or another name")
+        statement = found[0][1]
+        body = statement[statement.index("(") :] if "(" in statement else ""
+        self.run(f"CREATE TABLE {new.sql} {body}")
+        for number, (columns,) in enumerate(self._unique_indexes(old)):
+            name = quoted(f"{new.name}_{number}")
+            self.run(f"CREATE UNIQUE INDEX {schema}{name} ON {quoted(new.name)} ({columns})")
+
+    def _unique_indexes(self, table: Table) -> list[tuple[str]]:
+        schema = "" if table.schema is None else f"{quoted(table.schema)}."
+        found = self.query(f"PRAGMA {schema}index_list({quoted(table.name)})")
+        made = []
+        for row in found:
+            if row[2] and row[3] == "c" and not row[4]:  # unique, by CREATE INDEX, whole
+                names = self.query(f"PRAGMA {schema}index_info({quoted(row[1])})")
+                if all(name[2] is not None for name in names):
+                    made.append((", ".join(quoted(name[2]) for name in names),))
+        return made
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+
+def _insert(table: Table, columns: Sequence[Column]) -> str:
+    names = ", ".join(quoted(column.name) for column in columns)
+    return f"INSERT INTO {table.sql} ({names}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608  # quoted

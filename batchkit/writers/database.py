@@ -1,0 +1,223 @@
+"""A table of a database as output. Exactly once, see `loader`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import Any
+
+from batchkit.databases.checkpoints import WHOLE, Checkpoints, Row
+from batchkit.databases.connecting import connect
+from batchkit.databases.landing import Landing
+from batchkit.errors import OutputChanged
+from batchkit.writers.loader import DatabaseWriter
+from batchkit.writers.memory import MemoryOutput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from batchkit.databases.address import Table, Target
+    from batchkit.databases.base import Session
+    from batchkit.writers.base import PublishLog, Round
+    from batchkit.writers.loader import Patience
+
+
+class DatabaseOutput(MemoryOutput):
+    """A table that rows are added to (`append`), or put over those with the same key (`upsert`).
+
+    With `replace` they gather in a table of their own, whose rows take the place of all others in one transaction when
+    the job is at its end; rows that later runs find are added.
+
+    patience: how lost connections are had again; `None`: not at all.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        job: str,
+        name: str,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        several: bool = False,
+        gathered: str | None = None,
+    ) -> None:
+        """Write for the job with this uuid and name.
+
+        schema: types of the columns of a table that is made; `None`: those of the first rows. several: whether other
+        processes write, too. gathered: uuid of the job in whose table the rows gather, `None`: this one's.
+        """
+        super().__init__()
+        self.target = target
+        self.place = target.place
+        self.path = target.shown
+        self.label = f"batchkit {job[:8]}"
+        self.schema = schema
+        self.several = several
+        self.patience: Patience | None = None
+        self.job = job
+        self.name = name
+        self._gathered = gathered or job
+        self.checkpoints = Checkpoints(target.table, job, name)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether starting over does not store rows twice."""
+        return self.target.mode != "append"
+
+    @property
+    def aside(self) -> Table:
+        """The table in which rows gather."""
+        return self.target.table.beside(f"batchkit_load_{self._gathered.replace('-', '')[:12]}")
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Give a connection for a moment."""
+        session = connect(self.place)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Session]:
+        with self.session() as session:
+            session.begin()
+            yield session
+            session.commit()
+
+    def refuse_foreign(self, *, replace: bool) -> None:
+        """Connect once, so that what is wrong with the address is said before the job begins."""
+        del replace
+        with self.session() as session:
+            session.columns(self.target.table)
+
+    def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
+        """Make the rows in which the database keeps how far the shards are; durable on return."""
+        del afresh  # another start of the job has another uuid
+        with self._transaction() as session:
+            self.checkpoints.make(session, shards)
+
+    def writer(  # type: ignore[override]
+        self, shard: int, *, frozen: int, rounds: Sequence[Round] = (), order: Sequence[int] | None = None
+    ) -> DatabaseWriter:
+        """Return the writer of a shard; what comes after the first publication is not gathered."""
+        del rounds, order
+        target = self.target
+        gathering = target.mode == "replace" and not frozen
+        landing = Landing(
+            self.aside if gathering else target.table,
+            like=target.table if gathering else None,
+            key=target.key,
+            schema=self.schema,
+        )
+        return DatabaseWriter(self, shard, landing)
+
+    def round_output(
+        self, uuid: str, path: str, *, frozen: int, order: Sequence[int], rounds: Sequence[Round]
+    ) -> RoundOfRows:
+        """Return the output of a round, whose rows go where those of the job do."""
+        del path, order, rounds
+        return RoundOfRows(self, uuid, frozen)
+
+    def publish(
+        self,
+        marks: Sequence[Any],
+        log: PublishLog,
+        keep_going: Callable[[], bool],
+        *,
+        replace: bool,
+        rounds: Sequence[Round] = (),
+        order: Sequence[int] | None = None,
+    ) -> bool:
+        """Let gathered rows take their place, and note that all is stored, in one transaction."""
+        del keep_going, replace, order
+        done = log.done()
+        covers = {"shards": len(marks), "rounds": len(rounds)}
+        if done is None or {name: done.get(name, 0) for name in covers} != covers:
+            with self._transaction() as session:
+                self.checkpoints.make(session, [WHOLE])
+                known = self.checkpoints.find(session, WHOLE, lock=True)
+                assert known is not None, "made above"
+                if self.target.mode == "replace":
+                    self._take_place(session, first=known.record is None)
+                self.checkpoints.advance(session, WHOLE, known.seq, Row(known.seq + 1, json.dumps(covers)))
+            log.write({"state": "done", **covers, "files": []})
+        return True
+
+    def _take_place(self, session: Session, *, first: bool) -> None:
+        """Put the gathered rows into the table, the first time in the place of all others."""
+        aside, table = self.aside, self.target.table
+        gathered, there = session.columns(aside), session.columns(table)
+        if there is None:
+            if gathered is not None:
+                session.rename(aside, table)
+            return
+        if first:
+            session.run(f"DELETE FROM {table.sql}")  # noqa: S608  # quoted
+        if gathered is not None:
+            session.move(aside, table, [column for column in there if not column.given])
+            session.run(f"DROP TABLE {aside.sql}")
+
+    def verify(self, done: dict[str, Any]) -> None:
+        """Raise `OutputChanged` if the database does not know that it has the rows."""
+        del done
+        with self.session() as session:
+            if self.checkpoints.find(session, WHOLE) is None:
+                raise OutputChanged(self.unknown())
+
+    def unknown(self) -> str:
+        """Return what is said where the database does not know the job."""
+        return (
+            f"the database '{self.place.shown}' does not know what the job '{self.name}' has stored in "
+            f"'{self.target.table}': it was replaced, or its table batchkit_checkpoint was emptied; "
+            f"put it back, or give the load another --job NAME"
+        )
+
+    def forget(self) -> None:
+        """Remove what is gathered, and all that the database knows of the job; its rows in the table stay."""
+        with self._transaction() as session:
+            session.run(f"DROP TABLE IF EXISTS {self.aside.sql}")
+            self.checkpoints.remove(session)
+
+
+class RoundOfRows(DatabaseOutput):
+    """Where the rows of a round go: to those of its job."""
+
+    def __init__(self, output: DatabaseOutput, uuid: str, frozen: int) -> None:
+        """Write for the round with this uuid; frozen: how many shards of the job are published."""
+        super().__init__(
+            output.target,
+            uuid,
+            output.name,
+            schema=output.schema,
+            several=output.several,
+            gathered=output.job,  # of a base class
+        )
+        self._frozen = frozen
+
+    def writer(  # type: ignore[override]
+        self, shard: int, *, frozen: int, rounds: Sequence[Round] = (), order: Sequence[int] | None = None
+    ) -> DatabaseWriter:
+        """Return the writer of the round."""
+        del frozen
+        return super().writer(shard, frozen=self._frozen, rounds=rounds, order=order)
+
+    def publish(
+        self,
+        marks: Sequence[Any],
+        log: PublishLog,
+        keep_going: Callable[[], bool],
+        *,
+        replace: bool,
+        rounds: Sequence[Round] = (),
+        order: Sequence[int] | None = None,
+    ) -> bool:
+        """Note that everything is stored."""
+        del keep_going, replace, rounds, order
+        if log.done() is None:
+            log.write({"state": "done", "shards": len(marks), "files": []})
+        return True
+
+    def verify(self, done: dict[str, Any]) -> None:
+        """Do nothing: the job's own row tells."""
