@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from tests.postgres import Database, Server
 
 PATIENCE = 30.0
 """Seconds after which a command that should have ended counts as hanging."""
@@ -80,3 +83,25 @@ def cli(start_cli: Callable[..., subprocess.Popen[str]]) -> Cli:
         return Ended(process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """Run a server while tests want one. Nobody may kill it: who wants to starts one of their own."""
+    from tests.postgres import Server  # noqa: PLC0415  # loads drivers
+
+    server = Server()
+    server.start()
+    yield server
+    server.stop()
+
+
+_numbers = count()
+
+
+@pytest.fixture
+def postgres(postgres_server: Server) -> Database:
+    """Give an empty database of a running server."""
+    from tests.postgres import Database  # noqa: PLC0415  # as above
+
+    return Database(postgres_server, f"test_{next(_numbers)}")
