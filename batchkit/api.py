@@ -114,11 +114,13 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         to read; `None`: all.
     output: a .txt, .jsonl, .csv, .tsv (each also with .gz or .zst behind it) or .parquet file, which appears whole when
         the job is completed; a directory, with "/" at its end, keeps a file per shard; "-": standard output (at least
-        once); `None`: results are kept in the job's directory, or in memory for a source in memory without `job`; an
-        object with `writer(shard)`: an output of one's own, see `writers.custom.Target`.
+        once); "postgresql://host/db?table=t", "sqlite:///..." or "duckdb:///...": a table, see `databases.address`;
+        `None`: results are kept in the job's directory, or in memory for a source in memory without `job`; an object
+        with `writer(shard)`: an output of one's own, see `writers.custom.Target`.
     output_format: "text", "jsonl", "csv", "tsv" or "parquet"; `None`: by the suffix, Parquet for a directory without.
-    schema: columns and types of a Parquet output: a mapping of names to polars types, Python types or names, or text
-        such as "id=int, tags=list[str]"; `None`: the first results decide, and one that does not fit is an error.
+    schema: columns and types of a Parquet output, or of a table that is made: a mapping of names to polars types,
+        Python types or names, or text such as "id=int, tags=list[str]"; `None`: the first results decide, and one that
+        does not fit is an error.
     batch_seconds: a batch of single calls is committed early after so long; `None`: never.
     sync_interval: seconds between syncs, which bound what a power cut can undo; 0: every batch; `None`: only at stops.
     on_error: "stop" the run at an item that fails for good, or "skip": keep it as a failure and go on.

@@ -17,6 +17,8 @@ Examples:
   batchkit process 'logs/*.txt.gz' -f path/to/file.py:parse -o rows.csv --batch-size 1000
   batchkit process data/ --columns id,text -f embed.py:embed --batched -b 10000 -o vectors.parquet
   batchkit process items.txt -f mymodule:load --batched -b 500 --max-time 55m
+  batchkit process users.parquet -o 'postgresql://ann@db/shop?table=users' -b 10000 -w 4
+  batchkit process users.csv -o 'sqlite:///shop.db?table=users&mode=upsert&key=id' -b 10000
   batchkit process urls.txt -f fetch.py:fetch -o pages.jsonl --on-error skip --retries 3
   batchkit process images.txt -x 'convert -- {} out/{#}.png' -o done.txt --on-error skip --timeout 30s
   batchkit process rows.csv -x 'curl -sf -o pages/{id}.html -- {url}' --retries 3
@@ -77,11 +79,16 @@ def _unescaped(text: str) -> str:
 @click.option(
     "-o",
     "--output",
-    metavar="PATH",
-    help="A .txt, .jsonl, .csv, .tsv (also .gz, .zst) or .parquet file, or a directory/; default: standard output.",
+    metavar="PATH|URL",
+    help="A .txt, .jsonl, .csv, .tsv (also .gz, .zst) or .parquet file, a directory/, or a table: "
+    "sqlite:///f.db?table=t, duckdb:///..., postgresql://...; default: standard output.",
 )
 @click.option("--output-format", metavar="NAME", help="text, jsonl, csv, tsv or parquet; default: by the suffix.")
-@click.option("--schema", metavar="COLUMNS", help="Of a Parquet output: 'id=int, tags=list[str]'; default: as found.")
+@click.option(
+    "--schema",
+    metavar="COLUMNS",
+    help="Of a Parquet file, or a table that is made: 'id=int, tags=list[str]'; default: as found.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists and is not this job's.")
 @click.option(
     "--on-error",

@@ -22,7 +22,8 @@ FORMATS = {"text": ".txt", "jsonl": ".jsonl", "csv": ".csv", "tsv": ".tsv", "par
 """Names of formats, as `output_format` knows them → suffix."""
 
 _COMPRESSIONS = (".gz", ".zst")
-_NOT_WRITTEN = {".json", ".arrow", ".feather", ".bz2", ".xz", ".zip", ".xlsx", ".db", ".sqlite", ".duckdb"}
+_NOT_WRITTEN = {".json", ".arrow", ".feather", ".bz2", ".xz", ".zip", ".xlsx"}
+_DATABASES = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".duckdb": "duckdb"}
 
 
 def output_for(
@@ -101,6 +102,8 @@ def _kind_of(suffix: str, schema: Mapping[str, Any] | str | None, *, alone: bool
         return ParquetKind(None if schema is None else parse(schema))
     if schema is not None:
         raise UsageError("schema is for Parquet outputs only; leave it out, or give an output that ends in .parquet")
+    if inner in _DATABASES:
+        raise UsageError(f"a '{inner}' file is a database: give -o '{_DATABASES[inner]}:///FILE?table=NAME'")
     if inner in _NOT_WRITTEN:
         raise UsageError(
             f"cannot write '{inner}' files: give an output that ends in .parquet, .jsonl, .csv, .tsv or .txt"
