@@ -282,10 +282,16 @@ class TestChoice:
         batchkit.process([{"n": 1}], output=tmp_path / path, state_dir=tmp_path / "state", progress="none")
         assert (tmp_path / path).read_text().replace(" ", "") == expected + "\n"
 
-    @pytest.mark.parametrize("path", ["a.json", "a.txt.bz2", "a.xlsx", "a.sqlite", "a.parquet.gz"])
+    @pytest.mark.parametrize("path", ["a.json", "a.txt.bz2", "a.xlsx", "a.parquet.gz"])
     def test_formats_that_cannot_be_written_are_refused(self, path: str) -> None:
         """A suffix that asks for what cannot be written is refused, naming what can be."""
         with pytest.raises(UsageError, match=r"\.parquet"):
+            output_for(f"/{path}", "job", "/state")
+
+    @pytest.mark.parametrize(("path", "address"), [("a.db", "sqlite"), ("a.sqlite", "sqlite"), ("a.duckdb", "duckdb")])
+    def test_the_file_of_a_database_is_refused_with_the_address_of_a_table(self, path: str, address: str) -> None:
+        """Rows go into a table, which only an address names."""
+        with pytest.raises(UsageError, match=f"{address}:///FILE.table=NAME"):
             output_for(f"/{path}", "job", "/state")
 
 
