@@ -90,18 +90,17 @@ class DatabaseWriter:
 
     def _look(self) -> Row:
         session = self._connected()
-        while True:
-            try:
-                session.begin()
-                row = self._load.checkpoints.find(session, self._shard, lock=True)
-            except Conflict:  # whoever holds it has our lock no more, and may have gone without a word
-                session.rollback()
-                session.evict()
-                continue
+        session.begin()
+        try:
+            row = self._load.checkpoints.find(session, self._shard, lock=True)
+        except Conflict:  # whoever holds it has our lock no more, and may have gone without a word
             session.rollback()
-            if row is None:
-                raise OutputChanged(self._load.unknown())
-            return row
+            session.evict()
+            raise
+        session.rollback()
+        if row is None:
+            raise OutputChanged(self._load.unknown())
+        return row
 
     def intact(self, marks: Sequence[Any]) -> int:
         """Return the last: `taken` tells."""
@@ -143,9 +142,12 @@ class DatabaseWriter:
         except Refused:
             if guarded:
                 session.run("ROLLBACK TO batchkit_rows")
+                session.run("RELEASE batchkit_rows")
             else:
                 self._undo()
             raise
+        if guarded:
+            session.run("RELEASE batchkit_rows")
 
     def _store_pending(self, session: Session) -> None:
         """See to it that a transaction is open in which what is pending is stored."""

@@ -1,0 +1,33 @@
+"""A job whose files know less than the database, or more: the database counts."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import batchkit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_journal_that_lacks_what_the_database_has_is_brought_up(workdir: Path) -> None:
+    """A crash between the last commit of a shard and its line in the journal: the job is completed all the same."""
+    rows = [{"id": number} for number in range(25)]
+
+    def load() -> batchkit.Result:
+        return batchkit.process(
+            rows, output="sqlite:///a.db?table=users", batch_size=10, job="load", max_items=25, progress="none"
+        )
+
+    load()
+    journal = workdir / ".batchkit" / "load" / "shards" / "00000.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))
+    (workdir / ".batchkit" / "load" / "publish.jsonl").unlink()
+    assert load().status == "completed"
+    assert batchkit.Job("load").status().status == "completed"
+    assert load().new == 0
+    with closing(sqlite3.connect("a.db")) as connection:
+        assert connection.execute("SELECT count(*), count(DISTINCT id) FROM users").fetchall() == [(25, 25)]
