@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import zip_longest
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from batchkit.errors import UsageError
 
@@ -22,10 +23,21 @@ _TARGET = ("table", "mode", "key")
 _SOURCE = ("table", "query", "cursor")
 MODES = ("append", "replace", "upsert")
 
+_HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]*))(?::(\d+))?")
+"""A host, IPv6 in brackets, and its port."""
+
 _PLAIN = '.,"'
 """What needs no escape in the parameters of an address, besides letters and digits."""
 
 _NAME = re.compile(r'"((?:[^"]|"")+)"|([^."]+)')
+
+
+class Secretive(dict[str, str]):
+    """Parameters of a connection, whose `repr` shows only their names."""
+
+    def __repr__(self) -> str:
+        """Return their names."""
+        return f"<{', '.join(self)}>"
 
 
 class Table(NamedTuple):
@@ -51,53 +63,38 @@ class Table(NamedTuple):
 class Place(NamedTuple):
     """A database; its `repr` shows no password.
 
-    kind: a value of `SCHEMES`. path: of its file, absolute; `None` for a server. dsn: what a server's driver connects
-    with, password and all; "" for a file.
+    kind: a value of `SCHEMES`. path: of its file, absolute; `None` for a server. server: libpq's parameters, with the
+    password; none for a file.
     """
 
     kind: str
     path: str | None
-    dsn: Dsn
+    server: Secretive = Secretive()
 
     @property
     def shown(self) -> str:
-        """The address for people and for the job's files: without parameters and password."""
-        return f"{self.kind}:///{self.path}" if self.path is not None else self.dsn.shown
+        """The address for people and for the job's files: without a password."""
+        if self.path is not None:
+            return f"{self.kind}:///{quote(self.path, safe='/ ')}"
+        return self._of_server(self.server.get("user"))
 
     def identity(self) -> str:
         """Return what tells this database from others, whoever connects to it."""
-        return self.shown if self.path is not None else self.dsn.identity
+        return self.shown if self.path is not None else self._of_server(None)
 
-
-class Dsn(str):
-    """A URL for a server's driver, whose `repr` hides its password."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        """Return it without what is secret."""
-        return repr(self.shown)
-
-    @property
-    def shown(self) -> str:
-        """The URL without its password and without parameters."""
-        return self._without(keep_user=True)
-
-    @property
-    def identity(self) -> str:
-        """The same without the user; parameters that say where the server is are in it."""
-        return self._without(keep_user=False)
-
-    def _without(self, *, keep_user: bool) -> str:
-        parts = urlsplit(self)
-        who, _, where = parts.netloc.rpartition("@")
-        user = who.partition(":")[0]
-        place = [
-            (name, value) for name, value in parse_qsl(parts.query) if name in {"host", "port", "dbname", "service"}
-        ]
-        query = "&".join(f"{name}={quote(value, safe='/')}" for name, value in place)
-        at = f"{user}@" if user and keep_user else ""
-        return f"{parts.scheme}://{at}{where}{parts.path}" + (f"?{query}" if query else "")
+    def _of_server(self, user: str | None) -> str:
+        """Return the address of a server; sockets, whose names are paths, and services stand behind a "?"."""
+        known = {name: self.server[name] for name in ("host", "port", "service") if name in self.server}
+        where = ""
+        if "/" not in known.get("host", "/"):
+            hosts = known.pop("host").split(",")
+            ports = known.pop("port", "").split(",")
+            bracketed = [f"[{host}]" if ":" in host else host for host in hosts]
+            pairs = zip_longest(bracketed, ports, fillvalue="")
+            where = ",".join(f"{host}:{port}" if port else host for host, port in pairs)
+        who = f"{quote(user)}@" if user else ""
+        more = "&".join(f"{name}={quote(value, safe='/')}" for name, value in known.items())
+        return f"{self.kind}://{who}{where}/{quote(self.server.get('dbname', ''))}" + (f"?{more}" if more else "")
 
 
 class Target(NamedTuple):
@@ -197,20 +194,44 @@ def _split(url: str, known: tuple[str, ...]) -> tuple[Place, dict[str, str]]:
     scheme, _, rest = url.partition("://")
     kind = SCHEMES[scheme]
     head, _, parameters = rest.partition("?")
-    pairs = parse_qsl(parameters, keep_blank_values=True)
-    given = {name: value for name, value in pairs if name in known}
-    others = [(name, value) for name, value in pairs if name not in known]
+    pairs = [pair.partition("=") for pair in parameters.split("&") if pair]
+    if not all(equals for _, equals, _ in pairs):
+        raise _unreadable(kind)
+    values = {unquote(name): unquote(value) for name, _, value in pairs}
+    given = {name: value for name, value in values.items() if name in known}
+    others = {name: value for name, value in values.items() if name not in known}
     if kind == "postgresql":
-        tail = "&".join(f"{name}={quote(value, safe='/')}" for name, value in others)
-        return Place(kind, None, Dsn(f"{kind}://{head}" + (f"?{tail}" if tail else ""))), given
+        return Place(kind, None, Secretive({**_server(head), **others})), given
     if others:
-        raise UsageError(f"'{others[0][0]}' is no parameter of a {kind} address; known are {', '.join(known)}")
+        raise UsageError(f"'{next(iter(others))}' is no parameter of a {kind} address; known are {', '.join(known)}")
     host, _, path = head.partition("/")
     if host:
         raise UsageError(f"the address '{kind}://{head}' names a host; give {kind}:///file, with three slashes")
     if not path or path == ":memory:":
         raise UsageError(f"the address '{kind}://{head}' names no file; give {kind}:///file.db")
-    return Place(kind, os.path.realpath(unquote(path)), Dsn("")), given
+    return Place(kind, os.path.realpath(unquote(path))), given
+
+
+def _server(head: str) -> dict[str, str]:
+    """Return libpq's parameters for `user:password@host:port,host:port/database`, any of which may be missing."""
+    authority, _, database = head.partition("/")
+    who, _, where = authority.rpartition("@")
+    user, _, password = who.partition(":")
+    matches = [_HOST.fullmatch(part) for part in where.split(",")]
+    if not all(matches) or "@" in database:
+        raise _unreadable("postgresql")
+    hosts = [unquote(match[1] or match[2]) for match in matches if match]
+    ports = [match[3] or "" for match in matches if match]
+    found = {"user": unquote(user), "password": unquote(password), "dbname": unquote(database)}
+    found |= {"host": ",".join(hosts).strip(","), "port": ",".join(ports) if any(ports) else ""}
+    return {name: value for name, value in found.items() if value}
+
+
+def _unreadable(kind: str) -> UsageError:
+    return UsageError(
+        f"the {kind} address cannot be read; write it as in {kind}://user@host/database?table=NAME, and of a name or a "
+        "password the characters @ : / ? # & % as %40 %3A %2F %3F %23 %26 %25"
+    )
 
 
 def _with(address: str, parameters: dict[str, str]) -> str:

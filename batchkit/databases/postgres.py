@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from batchkit.databases.address import Place
     from batchkit.frames.loose import Loose
 
-_OF_ROWS = ("22", "23", "42804", "44", "P0001", "42846")
-"""SQLSTATEs of what is wrong with a row: data exceptions, constraints, types, views' checks, triggers' exceptions."""
+_OF_ROWS = ("22", "23", "42804", "44", "P0001", "42846", "54")
+"""SQLSTATEs of what is wrong with a row: data exceptions, constraints, types, views' checks, triggers, sizes."""
 
 _OF_OTHERS = ("40001", "40P01", "55P03")
 """SQLSTATEs of what another transaction is the cause of: serialization, deadlock, lock not available."""
@@ -79,8 +79,10 @@ class PostgresSession(Session):
         """Connect. Raises `ConnectionLost` where there is no server, `StorageError` where it does not let us in."""
         self._shown = place.shown
         self._label = label
+        self._secret = place.server.get("password")
+        given: dict[str, Any] = {"application_name": label, **place.server}
         with self.talking():
-            self._connection = psycopg.connect(str(place.dsn), autocommit=True, application_name=label)
+            self._connection = psycopg.connect(**given, autocommit=True)
         self.run(f"SET lock_timeout = '{_PATIENCE}'")
         self._deferred: dict[str, bool] = {}
 
@@ -95,6 +97,8 @@ class PostgresSession(Session):
     def _told(self, error: psycopg.Error) -> Exception:
         state = error.sqlstate or ""
         text = _text_of(error)
+        if self._secret:
+            text = text.replace(self._secret, "***")
         if state.startswith(_OF_ROWS):
             line = _AT_LINE.search(error.diag.context or "")
             return Refused(text, int(line[1]) - 1 if line else None)
