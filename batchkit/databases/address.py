@@ -137,7 +137,7 @@ class Query(NamedTuple):
     @property
     def sql(self) -> str:
         """What stands behind FROM."""
-        return self.table.sql if self.table is not None else f"({self.query}) AS batchkit_source"
+        return self.table.sql if self.table is not None else f"({self.query}\n) AS batchkit_source"
 
     def identity(self) -> dict[str, Any]:
         """Return what defines a job."""
