@@ -192,6 +192,22 @@ def table(text: str) -> Table:
     return Table(parts[0] if len(parts) > 1 else None, parts[-1])
 
 
+_HOSTS = re.compile(r"((\[[^\]]*\]|[^:@,\[\]]*)(:\d*)?(,|$))*")
+"""Of a server: one or more, with or without ports."""
+
+
+def _refuse_unescaped(head: str) -> None:
+    """Raise `UsageError` where a password has signs that end it: the rest of it would be taken for a host and shown."""
+    server, _, path = head.partition("/")
+    who, _, hosts = server.rpartition("@")
+    odd = "@" in who or "@" in path or "#" in head or re.search(r"%(?![0-9A-Fa-f]{2})", head)
+    if odd or not _HOSTS.fullmatch(hosts):
+        raise UsageError(
+            "the address of the PostgreSQL database is none; write it as postgresql://user:password@host:port/name, "
+            "with @ : / ? # % in a name or password as %40 %3A %2F %3F %23 %25"
+        )
+
+
 def _split(url: str, known: tuple[str, ...]) -> tuple[Place, dict[str, str]]:
     """Return the database of an address, and what of its parameters is ours. Messages show no password."""
     scheme, _, rest = url.partition("://")
@@ -201,6 +217,7 @@ def _split(url: str, known: tuple[str, ...]) -> tuple[Place, dict[str, str]]:
     given = {name: value for name, value in pairs if name in known}
     others = [(name, value) for name, value in pairs if name not in known]
     if kind == "postgresql":
+        _refuse_unescaped(head)
         tail = "&".join(f"{name}={quote(value, safe='/')}" for name, value in others)
         return Place(kind, None, Dsn(f"{kind}://{head}" + (f"?{tail}" if tail else ""))), given
     if others:
