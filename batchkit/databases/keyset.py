@@ -14,6 +14,8 @@ from batchkit.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from batchkit.databases.base import Session
 
     Key = Any
@@ -85,11 +87,37 @@ class Keyset:
         where, values = self._range(after, upto)
         return int(self._session.select(f"SELECT count(*) FROM {self._source} WHERE {where}", values)[1][0][0])  # noqa: S608
 
+    def borders(self, after: Key, upto: Key, count: int) -> Iterator[Key]:
+        """Yield at most `count - 1` keys of rows of a range, in order, between which lie about as many rows each.
+
+        Whole numbers are taken to lie evenly, which costs O(log n); of other keys the rows are counted, O(n).
+        """
+        first = self.first() if after is None else after
+        last = self.last() if upto is None else upto
+        if first is None or last is None:
+            return
+        whole = type(first) is int and type(last) is int
+        rows = 0 if whole else self.count(after, last)
+        before = after
+        for part in range(1, count):
+            if whole:
+                border = self.last(before, first + (last - first) * part // count)
+            else:
+                behind = rows * part // count
+                border = self.nth(after, last, behind - 1) if behind else None
+            if border is not None and border not in {before, last}:
+                before = border
+                yield border
+
     def at(self, key: Key) -> list[Row]:
         """Return the row with a key, if it is there; two, if the key is not unique."""
         names = ", ".join(map(quoted, self._columns.names))
         sql = f"SELECT {names} FROM {self._source} WHERE {self._key} = {self._session.value(1)} LIMIT 2"  # noqa: S608
         return self._session.select(sql, [key])[1]
+
+    def twice(self, after: Key, upto: Key) -> Key | None:
+        """Return a key of a range that two rows have, as the database compares; `None`: none. Costs O(the range)."""
+        return self._one(after, upto, f"GROUP BY {self._key} HAVING count(*) > 1 LIMIT 1")
 
     def has_rows_without_key(self) -> bool:
         """Tell whether there are any. Costs O(n) where the index does not have them."""

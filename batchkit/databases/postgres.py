@@ -82,6 +82,7 @@ class PostgresSession(Session):
         """
         self._shown = place.shown
         self._label = label
+        self._advice = "" if reading else ", or give --retries to wait for it"
         with self.talking():
             self._connection = psycopg.connect(str(place.dsn), autocommit=True, application_name=label)
         self.run(f"SET lock_timeout = '{_PATIENCE}'")
@@ -108,7 +109,7 @@ class PostgresSession(Session):
         if self._is_lost(error):
             return ConnectionLost(
                 f"the connection to '{self._shown}' was lost: {text}; everything committed is kept, run it again to go "
-                "on, or give --retries to wait for it"
+                f"on{self._advice}"
             )
         return StorageError(f"the database '{self._shown}' says: {text}; mend that and run it again")
 

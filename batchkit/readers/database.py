@@ -152,13 +152,19 @@ class DatabaseReader:
 
     def _page(self, session: Session, after: Any, upto: Any, count: int) -> tuple[list[tuple[Any, ...]], int]:
         """Return rows, and how many there may be in the next page."""
-        rows = Keyset(session, self._query.sql, self._survey().columns).page(after, upto, count)
+        columns = self._survey().columns
+        keys = Keyset(session, self._query.sql, columns)
+        rows = keys.page(after, upto, count)
+        if rows and isinstance(rows[-1][columns.key], str):  # 'a' and 'A' may be the same to the database
+            twice = keys.twice(after, rows[-1][columns.key])
+            if twice is not None and [row[columns.key] for row in rows].count(twice) < 2:  # noqa: PLR2004  # which `read` sees
+                raise self._twice(columns.key_name, twice)
         return rows, _LONG_PAGE if session.exclusive else _PAGE
 
     def split(self, span: Span, count: int) -> list[Span]:
-        """Cut a span at real keys: of whole numbers by dividing their range, of others by counting the rows."""
+        """Cut a span at real keys: see `Keyset.borders`."""
         low, high = decode(span.start), decode(span.stop)
-        borders: list[Any] = self._ask(lambda keys: list(_borders(keys, low, high, count)))
+        borders: list[Any] = self._ask(lambda keys: list(keys.borders(low, high, count)))
         ends = [span.start, *map(_kept, borders), span.stop]
         return [Span(start, stop) for start, stop in itertools.pairwise(ends)]
 
@@ -278,24 +284,3 @@ def _next_count(page: Sequence[Sequence[Any]], longest: int, batch_size: int) ->
     held = sum(len(value) if isinstance(value, str | bytes) else 8 for row in sample for value in row)
     fitting = min(max(longest, batch_size), max(1, _PAGE_BYTES * len(sample) // max(1, held)))
     return fitting - fitting % batch_size if fitting > batch_size else fitting
-
-
-def _borders(keys: Keyset, low: Any, high: Any, count: int) -> Iterator[Any]:
-    """Yield at most `count - 1` keys of rows between `low` and `high`, in order and well apart."""
-    first = keys.first() if low is None else low
-    last = keys.last() if high is None else high
-    if first is None or last is None:
-        return
-    whole = type(first) is int and type(last) is int
-    rows = 0 if whole else keys.count(low, last)
-    before = low
-    for part in range(1, count):
-        if whole:
-            border = keys.last(before, first + (last - first) * part // count)
-        elif rows * part // count:
-            border = keys.nth(low, last, rows * part // count - 1)
-        else:
-            border = None
-        if border is not None and border not in {before, last}:
-            before = border
-            yield border
