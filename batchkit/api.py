@@ -103,7 +103,9 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     exactly once in a file; the function's own side effects happen at least once.
 
     source: a path or glob pattern, "-" (standard input), a reader such as `batchkit.lines(...)`, `csv`, `ndjson` or
-        `parquet`; a list, tuple, range or dict, a polars DataFrame or LazyFrame; an object with `read(cursor)` (see
+        `parquet`; the address of a table or query of a database, with a unique column to go by, such as
+        `postgresql://host/shop?table=orders&cursor=id` (also `sqlite:///...`, `duckdb:///...`, `query=SELECT ...`); a
+        list, tuple, range or dict, a polars DataFrame or LazyFrame; an object with `read(cursor)` (see
         `readers.custom.Source`); or any iterable (a resume reads past what is done).
     function: called with an item: a line, or a dict for a row; with a list of items if `batched`, a polars.DataFrame
         for rows of a table; `None`: items are their own results. A result of `None` stores nothing; of a generator

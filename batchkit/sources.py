@@ -6,6 +6,7 @@ import glob
 import os
 from typing import Any
 
+from batchkit.databases.address import is_address
 from batchkit.errors import UsageError
 from batchkit.readers.lines import MAX_ITEM_BYTES, LineReader
 from batchkit.readers.paths import unpacked
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchkit.readers.base import Reader
+    from batchkit.readers.database import DatabaseReader
     from batchkit.readers.delimited import CsvReader
     from batchkit.readers.ndjson import NdjsonReader
     from batchkit.readers.parquet import ParquetReader
@@ -94,11 +96,13 @@ def parquet(*sources: Path, columns: Sequence[str] | None = None) -> ParquetRead
 
 
 def of_paths(*sources: Path, input_format: str | None = None, **options: Any) -> Reader:
-    """Return the reader of files, by `input_format`, or by their suffix if that is `None`. Raises `UsageError`.
+    """Return the reader of files, by `input_format`, or by their suffix if that is `None`; or of a database's address.
 
-    options: those of the reader; one that is `None` counts as not given.
+    options: those of the reader; one that is `None` counts as not given. Raises `UsageError`.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if any(map(is_address, sources)):
+        return _of_address(sources, [*given, *(["input_format"] if input_format is not None else [])])
     if input_format is not None and input_format not in FORMATS:
         raise UsageError(f"input_format is {input_format!r}; give one of {', '.join(FORMATS)}")
     found = {_format_of(os.fspath(source)) for source in sources} if input_format is None else {input_format}
@@ -113,6 +117,19 @@ def of_paths(*sources: Path, input_format: str | None = None, **options: Any) ->
     makers: dict[str, Any] = {"lines": lines, "csv": csv, "ndjson": ndjson, "parquet": parquet}
     reader: Reader = makers[kind](*sources, **given)
     return reader
+
+
+def _of_address(sources: Sequence[Path], options: Sequence[str]) -> DatabaseReader:
+    from batchkit.readers.database import DatabaseReader  # noqa: PLC0415  # as above
+
+    if len(sources) > 1:
+        raise UsageError("a database is a source of its own; give its address alone, one table or query")
+    if options:
+        raise UsageError(
+            f"{options[0]} is for files, and the source is a database; leave it out, and let a query choose and name "
+            "columns: ?query=SELECT...&cursor=id"
+        )
+    return DatabaseReader(str(sources[0]))
 
 
 def _format_of(source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import urlencode
 
 import pytest
 
@@ -84,6 +85,23 @@ def test_names_of_tables_may_be_quoted() -> None:
 
 
 def test_the_sql_of_a_source_is_taken_as_it_is_written() -> None:
-    """A plus is a plus; what means something in an address is written as %XX."""
+    """A plus is a plus, but in one that was encoded; what means something in an address is written as %XX."""
     found = query("sqlite:////a.db?query=SELECT id, a+b AS c FROM t WHERE d LIKE 'x%25'&cursor=id")
     assert found.query == "SELECT id, a+b AS c FROM t WHERE d LIKE 'x%'"
+    sql = "SELECT a+b FROM t"
+    assert query("sqlite:////a.db?" + urlencode({"query": sql, "cursor": "id"})).query == sql
+
+
+@pytest.mark.parametrize("sign", ["@", "/", "?", "#", "%", "%z", "/@", "@:", "?@", "#@", "&"])
+def test_a_sign_in_a_password_lets_no_part_of_it_be_shown(sign: str) -> None:
+    """Where it would end the password the address is refused, saying how to write it."""
+    try:
+        place = query(f"postgresql://user:sec{sign}ret@host:5432/db?table=users&cursor=id").place
+    except UsageError as error:
+        shown = str(error)
+        assert "%40" in shown
+    else:
+        assert place.server["password"] == f"sec{sign}ret"
+        shown = place.shown + repr(place) + place.identity()
+    assert "sec" not in shown
+    assert "ret@" not in shown

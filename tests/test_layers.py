@@ -52,6 +52,8 @@ ALLOWED: dict[str, set[str]] = {
     "databases.connecting": {
         "databases.address", "databases.base", "databases.duck", "databases.postgres", "databases.sqlite",
     },
+    "databases.asking": {*WORDS, "databases.address", "databases.base", "databases.connecting"},
+    "databases.keyset": {*WORDS, "databases.address", "databases.base"},
     "databases.checkpoints": {*WORDS, "databases.address", "databases.base"},
     "databases.landing": {*WORDS, "databases.address", "databases.base", "frames.loose"},
     # edges: words, drivers, and the same side; readers and writers never each other
@@ -80,6 +82,9 @@ ALLOWED: dict[str, set[str]] = {
     "readers.sequence": {*WORDS, "readers.base"},
     "readers.stream": {*WORDS, "readers.base"},
     "readers.custom": {*WORDS, "readers.base"},
+    "readers.database": {
+        *WORDS, "databases.address", "databases.asking", "databases.base", "databases.keyset", "readers.base",
+    },
     "readers.hive": {*WORDS, "frames.rows"},
     "readers.parquet": {
         *WORDS, "frames.parquet", "frames.rows", "readers.base", "readers.cutting", "readers.hive", "readers.paths",
@@ -207,8 +212,9 @@ ALLOWED: dict[str, set[str]] = {
         "work",
     },
     "sources": {
-        *WORDS, *BASES, "frames.queries", "frames.rows", "readers.custom", "readers.delimited", "readers.lines",
-        "readers.ndjson", "readers.parquet", "readers.paths", "readers.query", "readers.sequence", "readers.stream",
+        *WORDS, *BASES, "databases.address", "frames.queries", "frames.rows", "readers.custom", "readers.database",
+        "readers.delimited", "readers.lines", "readers.ndjson", "readers.parquet", "readers.paths", "readers.query",
+        "readers.sequence", "readers.stream",
     },
     "api": {
         *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "job", "limit",

@@ -23,6 +23,7 @@ Examples:
   batchkit process images.txt -x 'convert -- {} out/{#}.png' -o done.txt --on-error skip --timeout 30s
   batchkit process rows.csv -x 'curl -sf -o pages/{id}.html -- {url}' --retries 3
   batchkit process words.txt --exec-batch 'sort -u' -b 10000 -o sorted.txt
+  batchkit process 'postgresql://host/shop?table=orders&cursor=id' -f bill.py:bill -o bills.jsonl
   find . -name '*.png' -print0 | batchkit process -0 - -f shrink.py:shrink --job shrink
   batchkit process items.txt --until 06:00 --batch-size 100 > copy.txt
 
@@ -145,9 +146,11 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     output: str | None,
     **options: Any,
 ) -> None:
-    """Call a function on every item of SOURCE, in batches: lines of text, or rows of CSV, NDJSON or Parquet.
+    """Call a function on every item of SOURCE, in batches: lines of text, or rows of tables.
 
-    SOURCE are files (also .gz, .zst, .bz2, .xz), patterns, a directory of Parquet files, or - for standard input.
+    SOURCE are files (also .gz, .zst, .bz2, .xz), patterns, a directory of Parquet files, or - for standard input; or
+    one table or query of a database, with a unique column to go by: 'sqlite:///file.db?table=NAME&cursor=id',
+    'duckdb:///file.duckdb?query=SELECT ...&cursor=id', 'postgresql://user@host/db?...'.
 
     A cursor is committed after every batch: stop it, kill it, cut its power, and the same command goes on where it
     was. Each result is stored exactly once in an output file; printed results and the function's own side effects

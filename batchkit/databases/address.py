@@ -134,7 +134,7 @@ class Query(NamedTuple):
     @property
     def sql(self) -> str:
         """What stands behind FROM."""
-        return self.table.sql if self.table is not None else f"({self.query}) AS batchkit_source"
+        return self.table.sql if self.table is not None else f"({self.query}\n) AS batchkit_source"
 
     def identity(self) -> dict[str, Any]:
         """Return what defines a job."""
@@ -197,7 +197,7 @@ def _split(url: str, known: tuple[str, ...]) -> tuple[Place, dict[str, str]]:
     pairs = [pair.partition("=") for pair in parameters.split("&") if pair]
     if not all(equals for _, equals, _ in pairs):
         raise _unreadable(kind)
-    values = {unquote(name): unquote(value) for name, _, value in pairs}
+    values = {unquote(name): _decoded(value, ours=name in known) for name, _, value in pairs}
     given = {name: value for name, value in values.items() if name in known}
     others = {name: value for name, value in values.items() if name not in known}
     if kind == "postgresql":
@@ -210,6 +210,11 @@ def _split(url: str, known: tuple[str, ...]) -> tuple[Place, dict[str, str]]:
     if not path or path == ":memory:":
         raise UsageError(f"the address '{kind}://{head}' names no file; give {kind}:///file.db")
     return Place(kind, os.path.realpath(unquote(path))), given
+
+
+def _decoded(value: str, *, ours: bool) -> str:
+    """Return the value of a parameter; a plus is a space in ours that were encoded as forms are, and never libpq's."""
+    return unquote(value.replace("+", " ") if ours and " " not in value else value)
 
 
 def _server(head: str) -> dict[str, str]:

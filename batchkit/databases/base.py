@@ -83,6 +83,10 @@ class Session(ABC):
         """Execute a statement; return how many rows it changed and the rows it gave. Errors as of `talking`."""
 
     @abstractmethod
+    def select(self, sql: str, values: Sequence[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return the names of the columns and the rows that a query gives; its values are `value(1)`, `value(2)` …."""
+
+    @abstractmethod
     def columns(self, table: Table) -> list[Column] | None:
         """Return the columns of a table, in order; `None` if there is no such table."""
 
@@ -140,6 +144,10 @@ class Session(ABC):
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows that a statement gives."""
         return self.run(sql, values)[1]
+
+    def value(self, number: int) -> str:
+        """Return what stands for a value in `select`, whatever text of users there is around it; number: from 1."""
+        return f"?{number}"
 
     def make_once(self, table: Table, make: Callable[[], None]) -> None:
         """Make a table that is missing, though others may want the same; alone, in a transaction of its own."""

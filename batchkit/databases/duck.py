@@ -57,20 +57,28 @@ class DuckSession(Session):
     exclusive = True
     savepoints = False
 
-    def __init__(self, place: Place) -> None:
-        """Connect, waiting for others. Raises `StorageError`."""
+    def __init__(self, place: Place, *, reading: bool = False) -> None:
+        """Connect, waiting for others; reading: several processes may at once. Raises `StorageError`."""
         self._path = str(place.path)
         until = time.monotonic() + _PATIENCE
         while True:
             try:
                 with self.talking():
-                    self._connection = duckdb.connect(self._path)
+                    self._connection = self._open(reading=reading)
             except Conflict:
                 if time.monotonic() >= until:
                     raise
                 time.sleep(random.uniform(0.002, 0.02))  # noqa: S311  # so that nobody is always late
             else:
                 return
+
+    def _open(self, *, reading: bool) -> duckdb.DuckDBPyConnection:
+        try:
+            return duckdb.connect(self._path, read_only=reading)
+        except duckdb.ConnectionException:  # this process has it open already, in the other way
+            if not reading:
+                raise
+        return duckdb.connect(self._path)
 
     @contextmanager
     def talking(self) -> Iterator[None]:
@@ -96,6 +104,12 @@ class DuckSession(Session):
             rows = self._connection.execute(sql, list(values)).fetchall()
             changed = rows[0][0] if rows and len(rows[0]) == 1 and isinstance(rows[0][0], int) else -1
             return changed, rows
+
+    def select(self, sql: str, values: Sequence[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Query."""
+        with self.talking():
+            result = self._connection.execute(sql, list(values))
+            return [column[0] for column in result.description or ()], result.fetchall()
 
     def columns(self, table: Table) -> list[Column] | None:
         """Return the columns of a table."""
@@ -162,4 +176,7 @@ class DuckSession(Session):
 
 
 def _text_of(error: Exception) -> str:
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    if "'pytz'" in text:  # with a traceback behind it
+        return "a time with a zone cannot be read without pytz; run: pip install pytz"
+    return text

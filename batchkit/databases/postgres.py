@@ -75,15 +75,21 @@ class PostgresSession(Session):
     overriding = "OVERRIDING SYSTEM VALUE"
     for_update = " FOR UPDATE"
 
-    def __init__(self, place: Place, label: str) -> None:
-        """Connect. Raises `ConnectionLost` where there is no server, `StorageError` where it does not let us in."""
+    def __init__(self, place: Place, label: str, *, reading: bool = False) -> None:
+        """Connect; reading: every transaction is read-only.
+
+        Raises `ConnectionLost` where there is no server, `StorageError` where it does not let us in.
+        """
         self._shown = place.shown
         self._label = label
+        self._advice = "" if reading else ", or give --retries to wait for it"
         self._secret = place.server.get("password")
         given: dict[str, Any] = {"application_name": label, **place.server}
         with self.talking():
             self._connection = psycopg.connect(**given, autocommit=True)
         self.run(f"SET lock_timeout = '{_PATIENCE}'")
+        if reading:
+            self.run("SET default_transaction_read_only = on")
         self._deferred: dict[str, bool] = {}
 
     @contextmanager
@@ -107,7 +113,7 @@ class PostgresSession(Session):
         if self._is_lost(error):
             return ConnectionLost(
                 f"the connection to '{self._shown}' was lost: {text}; everything committed is kept, run it again to go "
-                "on, or give --retries to wait for it"
+                f"on{self._advice}"
             )
         return StorageError(f"the database '{self._shown}' says: {text}; mend that and run it again")
 
@@ -126,6 +132,16 @@ class PostgresSession(Session):
             text = sql.replace("%", "%%").replace("?", "%s") if values else sql
             cursor = self._connection.execute(text.encode(), values or None)
             return cursor.rowcount, cursor.fetchall() if cursor.description else []
+
+    def value(self, number: int) -> str:
+        """Return the server's own form: psycopg's would take every % of a query for one."""
+        return f"${number}"
+
+    def select(self, sql: str, values: Sequence[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Query."""
+        with self.talking():
+            cursor = psycopg.RawCursor(self._connection).execute(sql.encode(), values)
+            return [column.name for column in cursor.description or ()], cursor.fetchall()
 
     def lock(self) -> None:
         """Take an advisory lock."""

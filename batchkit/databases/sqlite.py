@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import quote
 
 from batchkit.databases.address import quoted
 from batchkit.databases.base import Column, Refused, Session, on_conflict
@@ -32,11 +33,15 @@ class SqliteSession(Session):
 
     suffix = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 
-    def __init__(self, place: Place) -> None:
-        """Connect. Raises `StorageError`."""
+    def __init__(self, place: Place, *, reading: bool = False) -> None:
+        """Connect; reading: to a file that is there, to change nothing. Raises `StorageError`."""
         self._path = str(place.path)
+        # Not mode=ro: that cannot open a WAL database without its -shm, nor undo what a crash has left half done.
+        name = f"file:{quote(self._path)}?mode={'rw' if reading else 'rwc'}"
         with self.talking():
-            self._connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
+            self._connection = sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None, uri=True)
+        if reading:
+            self.run("PRAGMA query_only = ON")
 
     @contextmanager
     def talking(self) -> Iterator[None]:
@@ -57,6 +62,12 @@ class SqliteSession(Session):
             cursor = self._connection.execute(sql, values)
             rows = cursor.fetchall()
             return cursor.rowcount, rows
+
+    def select(self, sql: str, values: Sequence[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Query; all rows are fetched, so that no lock is left."""
+        with self.talking():
+            cursor = self._connection.execute(sql, values)
+            return [column[0] for column in cursor.description or ()], cursor.fetchall()
 
     def begin(self) -> None:
         """Begin a transaction that nobody else writes beside."""

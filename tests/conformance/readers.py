@@ -436,6 +436,13 @@ READERS = [
         lambda rows: [{"key": number * 10, "text": row} for number, row in enumerate(rows)],
         _add_to_database,
     ),
+    ReaderCase(
+        "table",
+        _put_database,
+        lambda directory, _: f"sqlite:///{directory}/rows.db?table=rows&cursor=key",
+        lambda rows: [{"key": number * 10, "text": row} for number, row in enumerate(rows)],
+        _add_to_database,
+    ),
     _in_memory("text-cursors", lambda rows: Pages(rows, _token)),
     _in_memory("nested-cursors", lambda rows: Pages(rows, _nested)),
 ]
