@@ -33,7 +33,7 @@ def frame_of(rows: int) -> pl.DataFrame:
         (words[number * 31 % len(WORDS)] + ", " + words[number // 7 % len(WORDS)]).alias("note"),
         ((number * 104_729 % 99_991).cast(pl.Float64) / 7).alias("value"),
         (number % 3 == 0).alias("flag"),
-        (begin + pl.duration(microseconds=number * 61_000_123)).alias("made"),
+        (begin + (number * 61_000_123).cast(pl.Duration("us"))).alias("made"),
     )
 
 
