@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--directory", help="where to write; default: a temporary directory here")
     arguments = parser.parse_args()
-    print(machine("adbc-driver-postgresql", "duckdb", "polars", "psycopg"))
+    print(machine("adbc-driver-postgresql", "duckdb", "polars", "psycopg"), flush=True)
     with tempfile.TemporaryDirectory(dir=arguments.directory or Path.cwd()) as name:
         bench = Bench(Path(name).resolve(), arguments.rows, arguments.runs)
         subprocess.run([PYTHON, TABLE, "make", str(bench.rows)], cwd=bench.directory, check=True)
