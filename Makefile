@@ -29,6 +29,7 @@ bench: $(VENV)/bench
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/parquet.py
 	$(BIN)/python benchmarks/parallel.py
+	$(BIN)/python benchmarks/load.py
 
 $(VENV)/run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

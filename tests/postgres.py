@@ -11,15 +11,19 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import psycopg
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _NOBODY = "nobody"
 """Who runs the server where the tests run as root, which the server refuses."""
 
 _SETTINGS = ("listen_addresses=", "fsync=off", "max_connections=60", "shared_buffers=32MB", "log_min_messages=fatal")
+"""A small server in a hurry: what is killed are processes, never the machine below them."""
 
 
 def binaries() -> Path:
@@ -35,8 +39,9 @@ def binaries() -> Path:
 class Server:
     """A server with databases of its own, in a directory of its own."""
 
-    def __init__(self) -> None:
-        """Make the directory; start nothing."""
+    def __init__(self, settings: Sequence[str] = _SETTINGS) -> None:
+        """Make the directory; start nothing. settings: `name=value`, where they are not the server's defaults."""
+        self._settings = settings
         self.home = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # the path of a socket must be short
         self._as_root = os.geteuid() == 0
         self._bin = self._runnable(binaries())
@@ -69,9 +74,13 @@ class Server:
             [self._bin / command[0], *command[1:]], check=True, capture_output=True, cwd=self.home, **self._whose()
         )
 
+    def program(self, name: str) -> Path:
+        """Return the path of one of the server's programs."""
+        return self._bin / name
+
     def start(self) -> None:
         """Start, and wait until it answers."""
-        settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+        settings = [part for setting in self._settings for part in ("-c", setting)]
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._bin / "postgres", "-D", self._data, "-k", self.home, *settings],
