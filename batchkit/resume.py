@@ -285,15 +285,18 @@ def recover(job: JobDirectory, uuid: str, shard: Shard, writer: Writer | None, s
         say(f"the journal '{path}' is damaged; going on from its last sound commit, a copy is kept as .broken")
     kept = failure_file(job, shard.number, uuid)
     if writer is not None and hasattr(writer, "taken"):
-        return _as_stored(shard, past, writer.taken(), kept)
+        return _as_stored(path, shard, past, writer.taken(), kept)
     chosen = kept.intact(past.marks("kept"))
     if writer is not None:
         chosen = min(chosen, writer.intact(past.marks("mark")))
     return ShardState(shard, past, chosen, past[chosen] if chosen >= 0 else None)
 
 
-def _as_stored(shard: Shard, past: journal.Past, base: Checkpoint | None, kept: FailureFile) -> ShardState:
-    """Go on from the commit that was stored with the results, whatever the journal knows; `None`: there is none."""
+def _as_stored(path: str, shard: Shard, past: journal.Past, base: Checkpoint | None, kept: FailureFile) -> ShardState:
+    """Go on from the commit that was stored with the results, whatever the journal knows; `None`: there is none.
+
+    A journal that does not know of the shard's end is renewed: nobody opens it again, and it is what tells the counts.
+    """
     if base is None:
         return ShardState(shard, past, -1, None)
     if base.kept is not None and kept.intact([base.kept]) < 0:
@@ -301,7 +304,11 @@ def _as_stored(shard: Shard, past: journal.Past, base: Checkpoint | None, kept: 
             f"'{kept.path}' does not hold the failures that it had; put it back, or --restart starts over"
         )
     known = base.seq - past[0].seq if len(past) else -1
-    return ShardState(shard, past, max(-1, min(known, len(past) - 1)), base)
+    chosen = max(-1, min(known, len(past) - 1))
+    if base.end and (chosen < 0 or past[chosen].seq != base.seq):
+        journal.archive(path, past, chosen)
+        journal.Journal(path, journal.Header(past.header.job, shard.number, shard.span), base).close()
+    return ShardState(shard, past, chosen, base)
 
 
 def failure_file(job: JobDirectory, shard: int, uuid: str) -> FailureFile:
