@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -300,3 +301,38 @@ def _struck(load: Load, step: str, at: int, torn: bool) -> None:
     with installed(Striking(at, torn=torn)) as kernel:
         getattr(load, step)()
     Path(load.directory, "count").write_text(str(kernel.count))
+
+
+class Losing:
+    """Lets the connection to a server be lost at the n-th statement of a session; `at` 0: never.
+
+    how: "ended" by the server before it, "unsent": the line is cut before it, "unheard": after it was executed and
+    before its answer is heard. count: statements so far.
+    """
+
+    def __init__(self, at: int, how: str, dsn: str) -> None:
+        self.count = 0
+        self._at = at
+        self._how = how
+        self._dsn = dsn
+
+    def hooked(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method of a session that counts."""
+
+        def method_or_loss(session: postgres.PostgresSession, *args: Any) -> Any:
+            self.count += 1
+            if self.count != self._at:
+                return method(session, *args)
+            if self._how == "ended":
+                with psycopg.connect(self._dsn, autocommit=True) as connection:
+                    pid = session._connection.info.backend_pid
+                    connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            elif self._how == "unheard":
+                with suppress(Refused):
+                    method(session, *args)
+            if self._how != "ended":
+                with socket.socket(fileno=os.dup(session._connection.fileno())) as line:
+                    line.shutdown(socket.SHUT_RDWR)
+            return method(session, *args) if self._how != "unheard" else session.run("SELECT 1")
+
+        return method_or_loss

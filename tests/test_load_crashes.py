@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from batchkit.databases.postgres import PostgresSession
+from batchkit.errors import StorageError
 from tests.children import Nursery
-from tests.loads import Duck, Load, Postgres, Sqlite
+from tests.loads import Duck, Load, Losing, Postgres, Sqlite
 from tests.test_failure_crashes import places
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.loads import Place
-    from tests.postgres import Server
+    from tests.postgres import Database, Server
 
 DATABASES = ["sqlite", "duckdb", "postgresql"]
 MODES = ["append", "upsert", "replace"]
@@ -109,3 +111,47 @@ def test_a_kill_while_failures_are_run_again_costs_nothing(
             load.run()
         load.retry()
         load.check(load.mendable())
+
+
+# Lost connections
+
+HOW = ["ended", "unsent", "unheard"]
+PATIENT = (("retries", 3), ("retry_wait", 0.001))
+
+
+def lose(monkeypatch: pytest.MonkeyPatch, place: Postgres, at: int = 0, how: str = "") -> Losing:
+    """Let a statement of the process lose its connection."""
+    losing = Losing(at, how, place.dsn)
+    monkeypatch.undo()
+    for name in ("run", "insert", "upsert"):
+        monkeypatch.setattr(PostgresSession, name, losing.hooked(getattr(PostgresSession, name)))
+    return losing
+
+
+@pytest.mark.parametrize("sampled", [SAMPLE, EVERY])
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_connection_lost_at_any_statement_is_had_again(
+    tmp_path: Path, postgres: Database, monkeypatch: pytest.MonkeyPatch, mode: str, how: str, sampled: bool
+) -> None:
+    """By a run that may try again; without, it ends with one line, and the next one goes on. Nothing is twice."""
+    place = Postgres(postgres.server.dsn(postgres.name))
+    load = Load(str(tmp_path), place, mode, bad=True)
+    load.clear()
+    losing = lose(monkeypatch, place)
+    load.run()
+    load.check()
+    count = losing.count
+    assert count > 100
+    for at in places(count, 6, sampled=sampled, seed=HOW.index(how)):
+        load.clear()
+        losing = lose(monkeypatch, place, at, how)
+        load.run(**dict(PATIENT))
+        assert losing.count > at
+        load.check()
+        load.clear()
+        lose(monkeypatch, place, at, how)
+        with pytest.raises(StorageError, match=r"\Athe connection to '[^\n]*' was lost: [^\n]*\Z"):
+            load.run()
+        load.run()
+        load.check()
