@@ -5,6 +5,7 @@ What they store is looked at by the databases' own drivers, and by nothing of ba
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -153,7 +154,7 @@ class Load(NamedTuple):
     """A load of `ITEMS` items into the table `users`; may be pickled.
 
     mode: of the output. bad: whether items fail, those of a last digit in the function and those of another in the
-    database. options: further ones.
+    database. options: further ones. state_name: of the state directory.
     """
 
     directory: str
@@ -161,11 +162,12 @@ class Load(NamedTuple):
     mode: str
     bad: bool
     options: tuple[tuple[str, Any], ...] = ()
+    state_name: str = "state"
 
     @property
     def state(self) -> str:
         """The state directory."""
-        return os.path.join(self.directory, "state")
+        return os.path.join(self.directory, self.state_name)
 
     def clear(self) -> None:
         """Begin with nothing but the items, and the table where the mode, or a bad load, needs one."""
@@ -294,6 +296,27 @@ def _half(name: str, call: Callable[..., Any], *args: Any) -> None:
         session, sql = args
         session._connection.pgconn.send_query(sql.encode())
         session._connection.pgconn.flush()
+
+
+def run_and_stop(load: Load, place: str) -> None:
+    """Run a load, and stop this process the third time that it is there: "begin" of a transaction, "insert" behind it.
+
+    For a process of its own.
+    """
+    times = itertools.count(1)
+    for kind in SESSIONS:
+        method = getattr(kind, place)
+
+        def stopping(session: Session, *args: Any, method: Callable[..., Any] = method) -> None:
+            if place != "begin":
+                method(session, *args)
+            if session.in_transaction == (place != "begin") and next(times) == 3:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if place == "begin":
+                method(session, *args)
+
+        setattr(kind, place, stopping)
+    load.run()
 
 
 def _struck(load: Load, step: str, at: int, torn: bool) -> None:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
+import batchkit
 from batchkit.databases.postgres import PostgresSession
 from batchkit.errors import StorageError
-from tests.children import Nursery
-from tests.loads import Duck, Load, Losing, Postgres, Sqlite
+from tests.children import ROOT, Nursery
+from tests.conftest import PATIENCE
+from tests.loads import ITEMS, Duck, Load, Losing, Postgres, Sqlite
 from tests.test_failure_crashes import places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.loads import Place
@@ -155,3 +167,149 @@ def test_a_connection_lost_at_any_statement_is_had_again(
             load.run()
         load.run()
         load.check()
+
+
+def waits_for_lock(database: Database) -> int:
+    """Wait until a connection of batchkit waits for another one; return its process."""
+    waiting = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'batchkit%' AND wait_event_type = 'Lock'"
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        for (pid,) in database.rows(waiting):
+            return int(pid)
+        time.sleep(0.005)
+    raise AssertionError("nobody waits")
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_connection_that_ends_in_the_middle_of_a_statement_is_lost(
+    workdir: Path, postgres: Database, start_cli: Callable[..., subprocess.Popen[str]], retries: int
+) -> None:
+    """The server's last words are no other error; without retries the run ends with one line, and the next goes on."""
+    postgres.run("CREATE TABLE users (id bigint, name text)")
+    load = Load(str(workdir), Postgres(postgres.server.dsn(postgres.name)), "append", bad=False)
+    (workdir / "items.jsonl").write_text("".join(f'{{"id": {n}, "name": "new {n}"}}\n' for n in range(ITEMS)))
+    words = ["process", "items.jsonl", "-o", postgres.url(table="users"), "--job", "load", "--state-dir", "state", "-q"]
+    words += ["-b", "5", "--retries", str(retries), "--retry-wait", "0.01"]
+    with postgres.connect() as connection, connection.transaction():
+        connection.execute("LOCK TABLE users")
+        process = start_cli(*words)
+        pid = waits_for_lock(postgres)
+        postgres.run(f"SELECT pg_terminate_backend({pid}, 5000)")
+    _, err = process.communicate(timeout=PATIENCE)
+    if retries:
+        assert process.returncode == 0, err
+    else:
+        assert process.returncode == 1
+        assert re.fullmatch(r"[^\n]*the connection to '[^\n]*' was lost: terminating connection[^\n]*\n", err)
+        again = start_cli(*words)
+        assert (again.communicate(timeout=PATIENCE)[1], again.returncode) == ("", 0)
+    load.check()
+
+
+def test_a_deadlock_is_tried_again(tmp_path: Path, postgres: Database) -> None:
+    """The writer that the server picks begins its transaction anew, without any retries being asked for."""
+    load = Load(str(tmp_path), Postgres(postgres.server.dsn(postgres.name)), "upsert", bad=False)
+    load.clear()
+    postgres.run("INSERT INTO users VALUES (18, 'old')")
+    with ThreadPoolExecutor() as pool, postgres.connect() as other:
+        other.execute("SET deadlock_timeout = '1min'")  # it is the load that finds out
+        with other.transaction():
+            other.execute("UPDATE users SET name = 'other' WHERE id = 18")
+            running = pool.submit(load.run)
+            waits_for_lock(postgres)
+            other.execute("UPDATE users SET name = 'other' WHERE id = 17")  # which the load has changed: a circle
+        running.result(timeout=PATIENCE)
+    load.check()
+    [(deadlocks,)] = postgres.rows("SELECT pg_stat_force_next_flush() IS NULL")
+    del deadlocks
+    assert postgres.rows("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(1,)]
+
+
+# Who was overtaken
+
+STOPPED = "from tests.loads import *; run_and_stop({load!r}, {where!r})"
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+@pytest.mark.parametrize(
+    ("place", "where"), [("sqlite", "begin"), ("postgresql", "begin"), ("postgresql", "insert")], indirect=["place"]
+)
+def test_an_old_writer_that_wakes_up_stores_nothing(tmp_path: Path, place: Place, where: str, retries: int) -> None:
+    """It was asleep in a batch, on a host whose locks are not seen, while another run completed the load."""
+    options = (("retries", retries), ("retry_wait", 0.01))
+    load = Load(str(tmp_path), place, "append", bad=False, options=options)
+    load.clear()
+    code = STOPPED.format(load=load, where=where)
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as old:
+        _, status = os.waitpid(old.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        shutil.copytree(load.state, tmp_path / "other")  # without its locks
+        other = load._replace(state_name="other")
+        result = other.run()
+        assert 0 < result.new < ITEMS
+        other.check()
+        old.send_signal(signal.SIGCONT)
+        _, err = old.communicate(timeout=PATIENCE)
+        assert old.returncode == 1
+        assert ("another run has stored rows" if retries or where == "begin" else "was lost") in err
+    other.check()
+    load.run()  # the old place finds the load complete, too
+    load.check()
+
+
+def half_open(database: Database, job: batchkit.Job, shard: int, statement: str) -> psycopg.Connection[Any]:
+    """Return a connection as a writer has it, left behind in a transaction."""
+    connection = database.connect()
+    uuid = job._manifest().job
+    connection.execute("SELECT set_config('application_name', %s, false)", [f"batchkit {uuid[:8]}/{shard}"])
+    connection.execute("BEGIN")
+    connection.execute(statement.encode())
+    return connection
+
+
+def test_a_connection_left_behind_in_a_transaction_is_ended(tmp_path: Path, postgres: Database) -> None:
+    """It holds the checkpoint, and rows: the next run does not wait for it."""
+    load = Load(str(tmp_path), Postgres(postgres.server.dsn(postgres.name)), "upsert", bad=False)
+    load.clear()
+    load.run(max_items=10)
+    hold = "SELECT * FROM batchkit_checkpoint FOR UPDATE; UPDATE users SET name = 'lost' WHERE id > 10"
+    with closing(half_open(postgres, batchkit.Job("load", load.state), 0, hold)) as left:
+        begun = time.monotonic()
+        load.run()
+        assert time.monotonic() - begun < 10
+        with pytest.raises(psycopg.OperationalError):
+            left.execute("COMMIT")
+    load.check()
+
+
+def test_a_table_that_is_held_by_what_is_left_of_the_job_is_freed_when_it_appears(
+    tmp_path: Path, postgres: Database, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all shards are at their end, and only the swap is left."""
+    monkeypatch.setattr("batchkit.databases.postgres._PATIENCE", "100ms")
+    load = Load(str(tmp_path), Postgres(postgres.server.dsn(postgres.name)), "replace", bad=False)
+    load.clear()
+    count = load.count(nursery)
+    load.clear()
+    at = next(at for at in range(count, 0, -1) if load.killed(nursery, at) and load.stored() == load.old())
+    assert count - at < 20
+    with closing(half_open(postgres, batchkit.Job("load", load.state), 0, "LOCK TABLE users IN SHARE MODE")):
+        load.run()
+    load.check()
+
+
+def test_a_table_that_others_hold_is_waited_for_a_while(
+    tmp_path: Path, postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody's connection is ended but ours: the run says what is in the way, and can be gone on with."""
+    monkeypatch.setattr("batchkit.databases.postgres._PATIENCE", "10ms")
+    load = Load(str(tmp_path), Postgres(postgres.server.dsn(postgres.name)), "upsert", bad=False)
+    load.clear()
+    load.run(max_items=10)
+    with postgres.connect() as other:
+        with other.transaction():
+            other.execute("SELECT * FROM batchkit_checkpoint FOR UPDATE")
+            with pytest.raises(StorageError, match="canceling statement due to lock timeout"):
+                load.run()
+        load.run()
+    load.check()
