@@ -299,7 +299,7 @@ def _half(name: str, call: Callable[..., Any], *args: Any) -> None:
 
 
 def run_and_stop(load: Load, place: str) -> None:
-    """Run a load, and stop this process the third time that it is there: "begin" of a transaction, "insert" behind it.
+    """Run a load, and stop this process the fifth time that it is there: "begin" of a transaction, "insert" behind it.
 
     For a process of its own.
     """
@@ -310,7 +310,7 @@ def run_and_stop(load: Load, place: str) -> None:
         def stopping(session: Session, *args: Any, method: Callable[..., Any] = method) -> None:
             if place != "begin":
                 method(session, *args)
-            if session.in_transaction == (place != "begin") and next(times) == 3:
+            if session.in_transaction == (place != "begin") and next(times) == 5:
                 os.kill(os.getpid(), signal.SIGSTOP)
             if place == "begin":
                 method(session, *args)

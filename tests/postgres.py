@@ -99,9 +99,7 @@ class Server:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         until = time.monotonic() + 60
-        while left := _pids_in(
-            self._data
-        ):  # children have sessions of their own, and hold its memory
+        while left := _pids_in(self._data):  # children have sessions of their own, and hold its memory
             assert time.monotonic() < until, "the server does not end"
             for pid in left:
                 with suppress(ProcessLookupError):

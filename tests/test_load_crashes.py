@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -220,9 +220,6 @@ def test_a_deadlock_is_tried_again(tmp_path: Path, postgres: Database) -> None:
             other.execute("UPDATE users SET name = 'other' WHERE id = 17")  # which the load has changed: a circle
         running.result(timeout=PATIENCE)
     load.check()
-    [(deadlocks,)] = postgres.rows("SELECT pg_stat_force_next_flush() IS NULL")
-    del deadlocks
-    assert postgres.rows("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(1,)]
 
 
 # Who was overtaken
@@ -240,7 +237,11 @@ def test_an_old_writer_that_wakes_up_stores_nothing(tmp_path: Path, place: Place
     load = Load(str(tmp_path), place, "append", bad=False, options=options)
     load.clear()
     code = STOPPED.format(load=load, where=where)
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as old:
+    with (
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as old,
+        ExitStack() as stack,
+    ):
+        stack.callback(old.kill)
         _, status = os.waitpid(old.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
         shutil.copytree(load.state, tmp_path / "other")  # without its locks
@@ -251,7 +252,7 @@ def test_an_old_writer_that_wakes_up_stores_nothing(tmp_path: Path, place: Place
         old.send_signal(signal.SIGCONT)
         _, err = old.communicate(timeout=PATIENCE)
         assert old.returncode == 1
-        assert ("another run has stored rows" if retries or where == "begin" else "was lost") in err
+        assert ("another run has stored rows" if retries or isinstance(place, Sqlite) else "was lost") in err
     other.check()
     load.run()  # the old place finds the load complete, too
     load.check()
@@ -289,10 +290,12 @@ def test_a_table_that_is_held_by_what_is_left_of_the_job_is_freed_when_it_appear
     monkeypatch.setattr("batchkit.databases.postgres._PATIENCE", "100ms")
     load = Load(str(tmp_path), Postgres(postgres.server.dsn(postgres.name)), "replace", bad=False)
     load.clear()
-    count = load.count(nursery)
+    at = load.count(nursery)
     load.clear()
-    at = next(at for at in range(count, 0, -1) if load.killed(nursery, at) and load.stored() == load.old())
-    assert count - at < 20
+    while load.killed(nursery, at) and load.stored() != load.old():  # back to where the swap was not committed
+        at -= 1
+        load.clear()
+    assert batchkit.Job("load", load.state).status().done == ITEMS
     with closing(half_open(postgres, batchkit.Job("load", load.state), 0, "LOCK TABLE users IN SHARE MODE")):
         load.run()
     load.check()
