@@ -306,7 +306,7 @@ def _as_stored(path: str, shard: Shard, past: journal.Past, base: Checkpoint | N
     newest = len(past) - 1
     if newest < 0 or past[newest].seq < base.seq:
         journal.archive(path, past, newest)
-        journal.Journal(path, past.header, base).close()
+        journal.Journal(path, journal.Header(past.header.job, shard.number, shard.span), base).close()
         return ShardState(shard, journal.read(path), 0, base)
     return ShardState(shard, past, max(-1, base.seq - past[0].seq), base)
 

@@ -198,7 +198,8 @@ def stored_beside(rounds: Sequence[RoundState], log: PublishLog, plan: Sequence[
     beside = not_merged(rounds, log, plan)
     for state in rounds:
         point = state.points[0] if state.points else None
-        if not state.ended and point is not None and point.mark:
+        of_rows = point is not None and isinstance(point.mark, int)  # in a database, which knows them itself
+        if not state.ended and point is not None and point.mark and not of_rows:
             part = part_of(state.directory)
             files.AppendFile(part, point.mark[0]).close()
             beside.append(Round(part, point.mark, ()))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,8 +107,13 @@ class Server:
         assert self._process is not None, "start() comes first"
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        for pid in _pids_in(self._data):  # its children have sessions of their own
-            os.kill(pid, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while left := _pids_in(self._data):  # children have sessions of their own, and hold its memory
+            assert time.monotonic() < until, "the server does not end"
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:

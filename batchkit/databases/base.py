@@ -130,7 +130,7 @@ class Session(ABC):
         """Hold off others who want to create the same tables, until the end of the transaction."""
 
     def evict(self) -> None:  # noqa: B027  # as above
-        """End other connections with the same label, which somebody has left behind; where there are servers."""
+        """End other connections with our label, and with ours/..., that were left behind; where there are servers."""
 
     def rename(self, table: Table, new: Table) -> None:
         """Rename a table, within its schema."""

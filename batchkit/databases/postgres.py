@@ -30,12 +30,16 @@ _OF_ROWS = ("22", "23", "42804", "44", "P0001", "42846", "54")
 _OF_OTHERS = ("40001", "40P01", "55P03")
 """SQLSTATEs of what another transaction is the cause of: serialization, deadlock, lock not available."""
 
+_OF_LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03")
+"""SQLSTATEs with which a server ends a connection; the driver may not have seen yet that it is closed."""
+
 _PATIENCE = "30s"
 """How long another transaction is waited for before it counts as left behind."""
 
 _EVICT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE application_name = ? AND pid <> pg_backend_pid() AND usename = current_user
+    WHERE (application_name = ? OR starts_with(application_name, ?))
+    AND pid <> pg_backend_pid() AND usename = current_user
 """
 
 _LOCK = 0x6261746368
@@ -124,7 +128,7 @@ class PostgresSession(Session):
             return isinstance(error, errors.CannotConnectNow) or not (
                 "authentication failed" in said or "no password supplied" in said or "does not exist" in said
             )
-        return bool(connection.closed or connection.broken)
+        return bool(connection.closed or connection.broken) or (error.sqlstate or "").startswith(_OF_LOST)
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> tuple[int, list[tuple[Any, ...]]]:
         """Execute a statement."""
@@ -148,8 +152,8 @@ class PostgresSession(Session):
         self.run("SELECT pg_advisory_xact_lock(?)", [_LOCK])
 
     def evict(self) -> None:
-        """Let the server end what others have left open."""
-        self.run(_EVICT, [self._label])
+        """Let the server end what others have left open; who is about a whole job means all of its shards."""
+        self.run(_EVICT, [self._label, f"{self._label}/"])
 
     def columns(self, table: Table) -> list[Column] | None:
         """Return the columns of a table."""

@@ -6,11 +6,12 @@ import json
 from contextlib import contextmanager
 from typing import Any
 
+from batchkit.databases.base import Conflict, ConnectionLost
 from batchkit.databases.checkpoints import WHOLE, Checkpoints, Row
 from batchkit.databases.connecting import connect
 from batchkit.databases.landing import Landing
 from batchkit.errors import OutputChanged
-from batchkit.writers.loader import DatabaseWriter
+from batchkit.writers.loader import DatabaseWriter, among_others
 from batchkit.writers.memory import MemoryOutput
 
 TYPE_CHECKING = False
@@ -73,30 +74,46 @@ class DatabaseOutput(MemoryOutput):
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Give a connection for a moment."""
-        session = connect(self.place)
+        session = connect(self.place, self.label)
         try:
             yield session
         finally:
             session.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Session]:
-        with self.session() as session:
-            session.begin()
-            yield session
-            session.commit()
+    def _patiently(self, do: Callable[[Session], Any]) -> Any:
+        """Give a connection for a moment, again and again where it is lost; what is done can be done twice."""
+
+        def once() -> Any:
+            with self.session() as session:
+                return do(session)
+
+        return once() if self.patience is None else self.patience(once, ConnectionLost)
+
+    def _transaction(self, do: Callable[[Session], None], *, alone: bool = False) -> None:
+        """Do something in a transaction, which can be done twice; alone: when no shard is at work any more."""
+
+        def whole(session: Session) -> None:
+            try:
+                session.begin()
+                do(session)
+                session.commit()
+            except Conflict:
+                session.rollback()
+                if alone:
+                    session.evict()  # what is in the way may have been left behind by a run that is gone
+                raise
+
+        self._patiently(lambda session: among_others(lambda: whole(session), session.rollback))
 
     def refuse_foreign(self, *, replace: bool) -> None:
         """Connect once, so that what is wrong with the address is said before the job begins."""
         del replace
-        with self.session() as session:
-            session.columns(self.target.table)
+        self._patiently(lambda session: session.columns(self.target.table))
 
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Make the rows in which the database keeps how far the shards are; durable on return."""
         del afresh  # another start of the job has another uuid
-        with self._transaction() as session:
-            self.checkpoints.make(session, shards)
+        self._transaction(lambda session: self.checkpoints.make(session, shards))
 
     def writer(  # type: ignore[override]
         self, shard: int, *, frozen: int, rounds: Sequence[Round] = (), order: Sequence[int] | None = None
@@ -135,15 +152,17 @@ class DatabaseOutput(MemoryOutput):
         done = log.done()
         covers = {"shards": len(marks), "rounds": len(rounds)}
         if done is None or {name: done.get(name, 0) for name in covers} != covers:
-            with self._transaction() as session:
-                self.checkpoints.make(session, [WHOLE])
-                known = self.checkpoints.find(session, WHOLE, lock=True)
-                assert known is not None, "made above"
-                if self.target.mode == "replace":
-                    self._take_place(session, first=known.record is None)
-                self.checkpoints.advance(session, WHOLE, known.seq, Row(known.seq + 1, json.dumps(covers)))
+            self._transaction(lambda session: self._appear(session, json.dumps(covers)), alone=True)
             log.write({"state": "done", **covers, "files": []})
         return True
+
+    def _appear(self, session: Session, covers: str) -> None:
+        self.checkpoints.make(session, [WHOLE])
+        known = self.checkpoints.find(session, WHOLE, lock=True)
+        assert known is not None, "made above"
+        if self.target.mode == "replace":
+            self._take_place(session, first=known.record is None)
+        self.checkpoints.advance(session, WHOLE, known.seq, Row(known.seq + 1, covers))
 
     def _take_place(self, session: Session, *, first: bool) -> None:
         """Put the gathered rows into the table, the first time in the place of all others."""
@@ -162,9 +181,8 @@ class DatabaseOutput(MemoryOutput):
     def verify(self, done: dict[str, Any]) -> None:
         """Raise `OutputChanged` if the database does not know that it has the rows."""
         del done
-        with self.session() as session:
-            if self.checkpoints.find(session, WHOLE) is None:
-                raise OutputChanged(self.unknown())
+        if self._patiently(lambda session: self.checkpoints.find(session, WHOLE)) is None:
+            raise OutputChanged(self.unknown())
 
     def unknown(self) -> str:
         """Return what is said where the database does not know the job."""
@@ -176,9 +194,11 @@ class DatabaseOutput(MemoryOutput):
 
     def forget(self) -> None:
         """Remove what is gathered, and all that the database knows of the job; its rows in the table stay."""
-        with self._transaction() as session:
-            session.run(f"DROP TABLE IF EXISTS {self.aside.sql}")
-            self.checkpoints.remove(session)
+        self._transaction(self._forget, alone=True)
+
+    def _forget(self, session: Session) -> None:
+        session.run(f"DROP TABLE IF EXISTS {self.aside.sql}")
+        self.checkpoints.remove(session)
 
 
 class RoundOfRows(DatabaseOutput):

@@ -36,6 +36,18 @@ if TYPE_CHECKING:
 _CONFLICTS = 10
 """Times that a transaction is tried again because others were in its way."""
 
+
+def among_others(operation: Callable[[], Any], undo: Callable[[], None]) -> Any:
+    """Call a transaction until no other is in its way, or for the last time; `undo` comes before each further one."""
+    for _ in range(_CONFLICTS):
+        try:
+            return operation()
+        except Conflict:
+            undo()
+            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311  # so that not both come again at once
+    return operation()
+
+
 _HELD, _LONG = 0.5, 0.05
 """Seconds after which a connection that nobody else can work beside is given up: in all, and for one batch."""
 
@@ -89,14 +101,11 @@ class DatabaseWriter:
         return None if row.record is None else Checkpoint(**json.loads(row.record))
 
     def _look(self) -> Row:
+        """Return the row of the shard, when nobody else can change it any more."""
         session = self._connected()
+        session.evict()  # whoever it is has our lock no more, and may have gone without a word
         session.begin()
-        try:
-            row = self._load.checkpoints.find(session, self._shard, lock=True)
-        except Conflict:  # whoever holds it has our lock no more, and may have gone without a word
-            session.rollback()
-            session.evict()
-            raise
+        row = self._load.checkpoints.find(session, self._shard, lock=True)
         session.rollback()
         if row is None:
             raise OutputChanged(self._load.unknown())
@@ -177,8 +186,8 @@ class DatabaseWriter:
 
     def _commit(self, row: Row) -> None:
         session = self._connected()
-        if self._lost and self._look() == row:
-            return  # the commit that was cut off had arrived
+        if self._lost and not session.in_transaction and self._look() == row:
+            return  # the commit that was cut off had arrived; one before which the connection was had again was not
         self._store_pending(session)
         try:
             self._load.checkpoints.advance(session, self._shard, row.seq - 1, row)
@@ -208,6 +217,8 @@ class DatabaseWriter:
             self._session = connect(self._load.place, f"{self._load.label}/{self._shard}")
             self._stored = 0
             self._since = time.monotonic()
+            if self._lost:
+                self._session.evict()  # the server may not know yet, and hold the rows for the lost one
         return self._session
 
     def _drop(self) -> None:
@@ -227,19 +238,10 @@ class DatabaseWriter:
 
         def once() -> Any:
             try:
-                return self._among_others(operation)
+                return among_others(operation, self._undo)
             except ConnectionLost:
                 self._lost = True
                 self._drop()
                 raise
 
         return once() if patience is None else patience(once, ConnectionLost)
-
-    def _among_others(self, operation: Callable[[], Any]) -> Any:
-        for _ in range(_CONFLICTS):
-            try:
-                return operation()
-            except Conflict:
-                self._undo()
-                time.sleep(random.uniform(0.01, 0.1))  # noqa: S311  # so that not both come again at once
-        return operation()
