@@ -1,4 +1,4 @@
-"""Which items of a shard a database of the function's own has already; see `transaction`.
+"""Which items of a shard a database of the function's own has already; see `transactions`.
 
 An item's position is its coordinate in the input ("at"), if the source can be divided: shards may be cut elsewhere in
 another run. Otherwise it is the number of its shard and its number there ("no"). Both never change, and have an order.

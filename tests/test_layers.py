@@ -145,7 +145,7 @@ ALLOWED: dict[str, set[str]] = {
     "current": WORDS,
     "ledger": WORDS,
     "calling": {*WORDS, "awaiting", "budget", "current", "frames.rows", "ledger"},
-    "transaction": {*WORDS, "calling", "databases.borrowed", "databases.checkpoints", "ledger"},
+    "transactions": {*WORDS, "calling", "databases.borrowed", "databases.checkpoints", "ledger"},
     "wire": WORDS,
     "worker": {*WORDS, "budget", "calling", "current", "lifeline", "wire"},
     "child": {*WORDS, "calling", "wire"},
@@ -224,7 +224,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli.process": {*WORDS, "api", "loading", "sources", "cli.options"},
     "cli.failures": {*WORDS, "api", "loading", "cli.options"},
     "cli.jobs": {*WORDS, "api", "budget", "job", "cli.options"},
-    "": {"api", "calling", "commands", "errors", "model", "result", "sources", "transaction"},
+    "": {"api", "calling", "commands", "errors", "model", "result", "sources", "transactions"},
     "__main__": {"cli"},
 }  # fmt: skip
 """Module → what it may import of batchkit; `""` is the package itself."""

@@ -10,7 +10,7 @@
 A row is made when its shard is, and changed in the transactions that store the shard's rows, each of which counts only
 if `seq` was what it had left there: who was overtaken stores nothing.
 
-Rows of functions that store by themselves, see `transaction`, have a `job` of another form.
+Rows of functions that store by themselves, see `transactions`, have a `job` of another form.
 """
 
 from __future__ import annotations
