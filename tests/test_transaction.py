@@ -286,6 +286,7 @@ def test_what_was_in_flight_may_be_divided_among_workers(
         storing(connect)(items)
         os.kill(os.getpid(), signal.SIGKILL)
 
+    store.__qualname__ = storing(connect).__qualname__  # the same job
     assert in_child(lambda: run(connect, 23, function=store, on_error="stop", source=GOOD)) == -signal.SIGKILL
     assert stored(connect) == GOOD
     assert run(connect, 3, workers=2, on_error="stop", source=GOOD).done == len(GOOD)
