@@ -22,6 +22,7 @@ _HOMES = {
     "jobs": "api",
     "Result": "result",
     "current_batch": "calling",
+    "transaction": "transactions",
     "BatchkitError": "errors",
     "ChangedError": "errors",
     "CommandFailed": "errors",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from batchkit.model import Failure as Failure
     from batchkit.result import Result as Result
     from batchkit.sources import csv as csv, lines as lines, ndjson as ndjson, parquet as parquet
+    from batchkit.transactions import transaction as transaction
 
 
 def __getattr__(name: str) -> Any:

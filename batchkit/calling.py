@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from batchkit.budget import Interrupted
 from batchkit.current import CurrentBatch, Identity
 from batchkit.errors import BatchkitError, UsageError
+from batchkit.ledger import AlreadyDone, Call, Ended
 from batchkit.model import Outcome
 
 TYPE_CHECKING = False
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from batchkit.awaiting import EventLoop
+    from batchkit.ledger import Ledger
     from batchkit.model import Batch
 
 
@@ -41,12 +43,31 @@ def current_batch() -> CurrentBatch:
     return caller.current()
 
 
+def calling() -> tuple[Ledger, Call]:
+    """Return the ledger for the call in progress, and what it is called with.
+
+    Raises `UsageError` outside of a call; in one that has no ledger, this ends the run.
+    """
+    caller = _caller.get(None)
+    if caller is None or caller.batch is None:
+        raise UsageError("transaction() works only inside a function that batchkit is calling")
+    if caller.ledger is None or caller.loop is not None:
+        raise Ended(
+            UsageError(
+                "transaction() needs a job with a name or a file, and plain calls in the run's own process, one after "
+                "the other: no async function, concurrency, rate, timeout or isolate_process"
+            )
+        )
+    return caller.ledger, caller.call()
+
+
 class Caller:
     """Calls the function on batches; made once per worker.
 
     function: called with an item, or with the list of items if `batched`; `None` passes items through. A class whose
     instances can be called is made once and closed at the end (`close()` or context manager). An async function is
     awaited, one call at a time, in an event loop of its own: `loop`, and `awaited` is what it calls; else both `None`.
+    ledger: of the shard, for transactions of the function's own; `None`: it can have none.
     """
 
     def __init__(
@@ -66,6 +87,7 @@ class Caller:
         """
         self._batch_format = batch_format
         self.batch: Batch | None = None
+        self.ledger: Ledger | None = None
         self._pid, self._forks = os.getpid(), _forks
         self.identity = identity
         self.batched = batched
@@ -220,14 +242,25 @@ class Caller:
         if self._generates:
             call = functools.partial(_collect, call)
         error: BaseException | None = None
-        try:
-            for item in self._left:
-                append(call(item))
-        except _STOPS:
-            raise
-        except BaseException as raised:  # noqa: BLE001  # whatever else it raises is the item's; so are panics of Rust
-            error = raised
-            self._in_hand = item
+        while True:
+            try:
+                for item in self._left:
+                    append(call(item))
+            except _STOPS:
+                raise
+            except AlreadyDone:
+                self.ledger.swallowed = False  # type: ignore[union-attr]  # which raised it
+                append([] if self._generates else None)
+                continue
+            except BaseException as raised:  # noqa: BLE001  # whatever else it raises is the item's; so are panics of Rust
+                error = raised
+                self._in_hand = item
+            break
+        if (ledger := self.ledger) is not None and ledger.used:
+            answers = [results[index - self._first] for index in ledger.answered if index - self._first < len(results)]
+            self._account_for(ledger, error, answers)
+        elif isinstance(error, Ended):
+            raise error.error
         count = len(results)
         if self._generates:
             return Outcome(list(chain.from_iterable(results)), count, error, [len(each) for each in results])
@@ -238,14 +271,64 @@ class Caller:
         if not len(items):
             return Outcome([], 0)
         argument = self._argument(items)
+        if self.ledger is not None:
+            self.ledger.stored = None
         try:
             results = self._function(argument)  # type: ignore[misc]
             results = listed(results)
         except _STOPS:
             raise
+        except AlreadyDone as known:
+            return self._call_parts(items, known.parts)
         except BaseException as raised:  # noqa: BLE001  # as above
+            self._account_for(self.ledger, raised, [])
             return Outcome([], 0, raised, one_each=False)
+        if (ledger := self.ledger) is not None and ledger.used:
+            self._account_for(ledger, None, [results] if ledger.answered else [])
         return Outcome(results, len(items), one_each=len(results) == len(items))
+
+    def _call_parts(self, items: Any, parts: list[tuple[int, int, bool]]) -> Outcome:
+        """Call a batched function on what of its items its database does not have; if that fails, all of it does."""
+        assert self.ledger is not None, "which knows the parts"
+        self.ledger.swallowed = False
+        first, outcome = self._first, Outcome([], 0)
+        for start, stop, done in parts:
+            if not done and outcome.error is None:
+                self._first, self._work = first + start, items[start:stop]
+                outcome = self._call_batch()
+        self._first, self._work = first, items
+        return Outcome([], 0 if outcome.error else len(items), outcome.error, one_each=False)
+
+    def _account_for(self, ledger: Ledger | None, error: BaseException | None, answers: list[Any]) -> None:
+        """See that calls with transactions went as these must; answers: what they returned. Raises `BatchkitError`."""
+        if isinstance(error, Ended):
+            raise error.error
+        if ledger is None or not ledger.used:
+            return
+        answered = [answer for answer in answers if not _is_nothing(answer)]
+        ledger.answered = []
+        if error is not None and ledger.stored == self.call():
+            raise BatchkitError(
+                f"the function raised {type(error).__name__} behind its transaction, which is committed: {error}; "
+                "let the transaction be the last thing that can fail, and run it again to go on behind it"
+            ) from error
+        if ledger.open or ledger.swallowed:
+            raise UsageError(
+                "the function has not left batchkit.transaction() as it must: use it in a with statement, and let what "
+                "it raises pass"
+            )
+        if answered:
+            raise UsageError(
+                "the function returned results of a call with a transaction(), after which they can be lost; store "
+                "them in that transaction, and return nothing"
+            )
+
+    def call(self) -> Call:
+        """Return what the function is called with just now."""
+        assert self.batch is not None, "asked from within a call"
+        if self.batched:
+            return Call(self.batch, self._first, len(self._work))
+        return Call(self.batch, self._first + len(self._results), 1)
 
     def _argument(self, items: Sequence[Any]) -> Any:
         """Return what a batched function is called with."""
@@ -323,6 +406,12 @@ def listed(results: Any) -> Any:
     if not hasattr(results, "__iter__"):
         raise TypeError(f"a batched function returns a list of results, not a value of type {type(results).__name__}")
     return list(results)
+
+
+def _is_nothing(answer: Any) -> bool:
+    if answer is None or not hasattr(answer, "__len__"):
+        return answer is None
+    return len(answer) == 0 or (isinstance(answer, list) and all(each is None for each in answer))
 
 
 def _collect(function: Callable[..., Any], item: Any) -> list[Any]:

@@ -236,16 +236,23 @@ class Processor:
         number = self.last.seq + 1
         count, failed, skipped, fault = self._handler.handle(batch, outcome, self.last)
         if count == len(batch.items):
-            self._commit(batch, begun, failed, skipped)
+            self._commit_settled(batch, begun, failed, skipped)
             return count
         done, rest = batch.split(count) if count else (None, batch)
         if done is not None:
-            self._commit(done, begun, failed, skipped)
+            self._commit_settled(done, begun, failed, skipped)
         if fault is not None:
             self.sync()
             raise item_error(batch, fault, number, self._reader.describe) from fault.error
         self._feed.give_back(rest)
         return count
+
+    def _commit_settled(self, batch: Batch, begun: float, failed: int, skipped: int) -> None:
+        """Commit; where the function's own transactions count on it, failures are durable before the next of them."""
+        self._commit(batch, begun, failed, skipped)
+        ledger = getattr(self._caller, "ledger", None)
+        if (failed or skipped) and ledger is not None and ledger.used:
+            self.sync()
 
     def _commit(self, batch: Batch, begun: float, failed: int = 0, skipped: int = 0) -> None:
         """Make the checkpoint of cursor, counts and marks, and append it: the one line that moves progress."""

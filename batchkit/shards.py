@@ -10,9 +10,11 @@ from batchkit.calling import Caller, command_of, is_async
 from batchkit.current import Identity
 from batchkit.failures import Attempts
 from batchkit.handling import Handler, RoundHandler
+from batchkit.ledger import Key, Ledger
 from batchkit.model import Checkpoint, Shard
 from batchkit.processor import Processor
 from batchkit.progress import sayer
+from batchkit.readers.base import divisible
 from batchkit.resume import ShardState, failure_file, reopen
 from batchkit.writers.stdout import OutputClosed
 
@@ -52,13 +54,14 @@ class Shards:
         self._name = name
         self._run = run
         self._account = account
+        self._uuid = ""
 
     def caller(self, uuid: str, pace: str | None = None, *, isolated: bool = False) -> Caller | IsolatedCaller | Flight:
         """Make the function ready, in a process of its own if that is asked for or a time limit needs it.
 
         pace: the file in which all workers of the run share their rate; `None`: there are no others.
         """
-        work = self._work
+        work, self._uuid = self._work, uuid
         identity = Identity(self._name or "memory", work.round_of or uuid, 0)
         made: type[Caller | IsolatedCaller] = Caller
         wanted = work.isolated or (work.timeout is not None and not is_async(work.function))
@@ -172,6 +175,13 @@ class Shards:
             share=None if sharing is None else sharing.give,
             sync_interval=work.sync_interval,
         )
+
+        if isinstance(caller, Caller) and self._name is not None:
+            of = None if work.round_of is None else f"{work.round_of}:function"
+            key = Key(f"{self._uuid}:function", of, number, self._name)
+            caller.ledger = Ledger(
+                key, ordered=divisible(work.reader), start=shard.span.start, point=lambda: processor.last
+            )
 
         def tick() -> None:
             if account is not None:

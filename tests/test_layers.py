@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "databases.asking": {*WORDS, "databases.address", "databases.base", "databases.connecting"},
     "databases.keyset": {*WORDS, "databases.address", "databases.base"},
     "databases.checkpoints": {*WORDS, "databases.address", "databases.base"},
+    "databases.borrowed": {*WORDS, "databases.checkpoints"},
     "databases.landing": {*WORDS, "databases.address", "databases.base", "frames.loose"},
     # edges: words, drivers, and the same side; readers and writers never each other
     "readers": set(),
@@ -147,7 +148,9 @@ ALLOWED: dict[str, set[str]] = {
     "limit": WORDS,
     "awaiting": set(),
     "current": WORDS,
-    "calling": {*WORDS, "awaiting", "budget", "current", "frames.rows"},
+    "ledger": WORDS,
+    "calling": {*WORDS, "awaiting", "budget", "current", "frames.rows", "ledger"},
+    "transactions": {*WORDS, "calling", "databases.borrowed", "databases.checkpoints", "ledger"},
     "wire": WORDS,
     "worker": {*WORDS, "budget", "calling", "current", "lifeline", "wire"},
     "child": {*WORDS, "calling", "wire"},
@@ -184,7 +187,8 @@ ALLOWED: dict[str, set[str]] = {
     "sharing": {*WORDS, *BASES, "plan"},
     "shards": {
         *WORDS, *BASES, "account", "calling", "current", "failure_file", "failures", "flight", "handling", "isolation",
-        "job", "journal", "pace", "plan", "processor", "progress", "resume", "sharing", "work", "writers.stdout",
+        "job", "journal", "ledger", "pace", "plan", "processor", "progress", "resume", "sharing", "work",
+        "writers.stdout",
     },
     "workers": {
         *WORDS, *BASES, "budget", "calling", "flight", "isolation", "job", "journal", "plan", "progress", "quota",
@@ -226,7 +230,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli.process": {*WORDS, "api", "loading", "sources", "cli.options"},
     "cli.failures": {*WORDS, "api", "loading", "cli.options"},
     "cli.jobs": {*WORDS, "api", "budget", "job", "cli.options"},
-    "": {"api", "calling", "commands", "errors", "model", "result", "sources"},
+    "": {"api", "calling", "commands", "errors", "model", "result", "sources", "transactions"},
     "__main__": {"cli"},
 }  # fmt: skip
 """Module → what it may import of batchkit; `""` is the package itself."""

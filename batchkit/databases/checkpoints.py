@@ -9,6 +9,8 @@
 
 A row is made when its shard is, and changed in the transactions that store the shard's rows, each of which counts only
 if `seq` was what it had left there: who was overtaken stores nothing.
+
+Rows of functions that store by themselves, see `transactions`, have a `job` of another form.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from batchkit.databases.base import Session
 
 NAME = "batchkit_checkpoint"
+COLUMNS = (
+    "job text NOT NULL, shard bigint NOT NULL, name text, target text, seq bigint NOT NULL, record text, updated text, "
+    "PRIMARY KEY (job, shard)"
+)
 WHOLE = -1
 """The "shard" of the row that is about the whole job."""
 
@@ -51,10 +57,7 @@ class Checkpoints:
         """Make the table if it is missing, and the rows of new shards; in a transaction of the caller."""
         session.lock()
         if session.columns(self._table) is None:
-            session.run(
-                f"CREATE TABLE {self._table.sql} (job text NOT NULL, shard bigint NOT NULL, name text, target text, "
-                "seq bigint NOT NULL, record text, updated text, PRIMARY KEY (job, shard))"
-            )
+            session.run(f"CREATE TABLE {self._table.sql} ({COLUMNS})")
         for shard in shards:
             session.run(
                 f"INSERT INTO {self._table.sql} VALUES (?, ?, ?, ?, 0, NULL, ?) ON CONFLICT (job, shard) DO NOTHING",  # noqa: S608
