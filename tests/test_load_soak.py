@@ -104,7 +104,9 @@ class Series:
         process = self._start()
         left = self._pick.randrange(4)  # the fifth in a row that had not begun would end the run
         while True:
-            if self._ends_within(process, self._pick.uniform(0.05, min(2.0, self._seconds))):
+            if self._pick.random() < 0.8:  # else wherever it is: while it starts, mostly
+                self._await_progress(process)
+            if self._ends_within(process, self._pick.uniform(0.0, min(1.0, self._seconds / 2))):
                 return True
             workers = children_of(process.pid)
             left -= 1
@@ -123,6 +125,18 @@ class Series:
             if victim != "worker":
                 return process.wait() == 0
 
+    def _await_progress(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until something more is committed, or the process is gone: kills of what only starts show little."""
+        before = self._done()
+        until = time.monotonic() + 60
+        while process.poll() is None and self._done() == before:
+            assert time.monotonic() < until, "nothing goes on"
+            time.sleep(0.005)
+
+    def _done(self) -> int:
+        found = list(batchkit.jobs(self._directory / "state"))
+        return found[0].status().done if found else 0
+
     def _strike_server(self) -> bool:
         """Kill the server under the load, which waits for it and goes on by itself."""
         assert self._server is not None
@@ -136,8 +150,7 @@ class Series:
         return True
 
     def _phase(self) -> str:
-        found = list(batchkit.jobs(self._directory / "state"))
-        done = found[0].status().done if found else 0
+        done = self._done()
         return "work" if 0 < done < ROWS else "end" if done else "start"
 
     def _check(self) -> None:

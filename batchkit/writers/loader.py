@@ -48,8 +48,11 @@ def among_others(operation: Callable[[], Any], undo: Callable[[], None]) -> Any:
     return operation()
 
 
-_HELD, _LONG = 0.5, 0.05
-"""Seconds after which a connection that nobody else can work beside is given up: in all, and for one batch."""
+_HELD, _IDLE = 1.0, 0.05
+"""Seconds after which a connection that nobody else can work beside is given up: in all, and without use."""
+
+_AFTER_YOU = 0.01
+"""Seconds in which others can take their turn: longer than they need to see that they can."""
 
 
 class Load(Protocol):
@@ -84,6 +87,7 @@ class DatabaseWriter:
         self._stored = 0  # how many of these the open transaction has
         self._lost = False  # whether a connection was since the last commit
         self._since = self._newest = 0.0  # when the connection was opened, when the newest commit was made
+        self._idle = 0.0  # seconds between that and the next use
         self._rows = 0
 
     # What the database says
@@ -140,6 +144,8 @@ class DatabaseWriter:
 
     def _store(self, rows: Loose) -> None:
         """Store rows behind the pending ones; they or nothing are in the transaction afterwards."""
+        if not self._pending:
+            self._idle = time.monotonic() - self._newest
         session = self._connected()
         self._landing.ready(session, rows)
         self._store_pending(session)
@@ -178,11 +184,18 @@ class DatabaseWriter:
         self._lost = False
         self._rows += sum(rows.frame.height for rows in self._pending)
         self._pending, self._stored = [], 0
-        now = time.monotonic()
-        long = now - self._since > _HELD or now - self._newest > _LONG
-        if self._load.several and self._session is not None and self._session.exclusive and long:
-            self._drop()  # opening it again is dear, but others wait
-        self._newest = now
+        self._newest = time.monotonic()
+        if self._load.several and self._session is not None and self._session.exclusive:
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        """Give the connection up if others have waited long, or would wait while the function is called.
+
+        Opening it again is dear: while batches come fast, several of them are stored at a turn.
+        """
+        if self._newest - self._since > _HELD or self._idle > _IDLE:
+            self._drop()
+            time.sleep(_AFTER_YOU)
 
     def _commit(self, row: Row) -> None:
         session = self._connected()
