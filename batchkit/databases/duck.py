@@ -10,6 +10,7 @@ from typing import Any
 from batchkit.databases.address import quoted
 from batchkit.databases.base import Column, Conflict, Refused, Session, on_conflict
 from batchkit.errors import StorageError, UsageError
+from batchkit.frames.loose import JSON
 
 try:
     import duckdb
@@ -111,7 +112,8 @@ class DuckSession(Session):
                 "STRUCT(" + ", ".join(f"{quoted(each.name)} {self.type_of(each.dtype)}" for each in dtype.fields) + ")"
             )
         if name.startswith("Datetime"):
-            return "TIMESTAMP" if dtype.time_zone is None else "TIMESTAMPTZ"
+            local = "TIMESTAMP_NS" if dtype.time_unit == "ns" else "TIMESTAMP"
+            return local if dtype.time_zone is None else "TIMESTAMPTZ"
         if name.startswith("Duration"):
             return "INTERVAL"
         if name.startswith("Decimal"):
@@ -121,7 +123,7 @@ class DuckSession(Session):
     def insert(self, table: Table, rows: Loose, columns: Sequence[Column]) -> None:
         """Insert from the frame itself."""
         names = ", ".join(quoted(column.name) for column in columns)
-        self._from(rows, f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM batchkit_rows")  # noqa: S608
+        self._from(rows, f"INSERT INTO {table.sql} ({names}) SELECT {_read(rows, columns)} FROM batchkit_rows")  # noqa: S608
 
     def upsert(self, table: Table, rows: Loose, columns: Sequence[Column], key: Sequence[str]) -> None:
         """Do the same over rows with the same key; of several with one key the last counts."""
@@ -129,7 +131,7 @@ class DuckSession(Session):
         numbered = rows._replace(frame=rows.frame.with_row_index("batchkit order"))
         self._from(
             numbered,
-            f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM batchkit_rows "  # noqa: S608
+            f"INSERT INTO {table.sql} ({names}) SELECT {_read(rows, columns)} FROM batchkit_rows "  # noqa: S608
             f'QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY "batchkit order" DESC) = 1 '
             f"{on_conflict(columns, key)}",
         )
@@ -159,6 +161,15 @@ class DuckSession(Session):
         """Close the connection."""
         with suppress(duckdb.Error):
             self._connection.close()
+
+
+def _read(rows: Loose, columns: Sequence[Column]) -> str:
+    """Return what is selected: JSON of ours is read as such, as what stands in a text is read by other rules."""
+    names = {column.name: quoted(column.name) for column in columns}
+    for column in columns:
+        if rows.types.get(column.name) == JSON and column.type.endswith((")", "]")):
+            names[column.name] = f"CAST(CAST({quoted(column.name)} AS JSON) AS {column.type})"
+    return ", ".join(names.values())
 
 
 def _text_of(error: Exception) -> str:

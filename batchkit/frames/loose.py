@@ -93,4 +93,6 @@ def renamed(rows: Loose, names: Sequence[str]) -> Loose:
     """Return rows with other names for their columns."""
     if list(names) == rows.frame.columns:
         return rows
-    return rows._replace(frame=rows.frame.rename(dict(zip(rows.frame.columns, names, strict=True))))
+    new = dict(zip(rows.frame.columns, names, strict=True))
+    types = {new.get(name, name): dtype for name, dtype in rows.types.items()}
+    return Loose(rows.frame.rename(new), types)
