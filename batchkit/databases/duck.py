@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -173,4 +174,5 @@ def _read(rows: Loose, columns: Sequence[Column]) -> str:
 
 
 def _text_of(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """Return what the database said, in one line, without the statement of ours that it points into."""
+    return " ".join(re.sub(r"\n+LINE \d+:.*", "", str(error), flags=re.DOTALL).split())
