@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from batchkit.databases import holding
 from batchkit.databases.address import quoted
 from batchkit.databases.base import Column, Conflict, Refused, Session, on_conflict
 from batchkit.errors import StorageError, UsageError
@@ -62,17 +63,27 @@ class DuckSession(Session):
     def __init__(self, place: Place) -> None:
         """Connect, waiting for others. Raises `StorageError`."""
         self._path = str(place.path)
+        self._closed = False
         until = time.monotonic() + _PATIENCE
         while True:
             try:
-                with self.talking():
-                    self._connection = duckdb.connect(self._path)
+                self._connection = self._opened()
             except Conflict:
                 if time.monotonic() >= until:
                     raise
                 time.sleep(random.uniform(0.002, 0.02))  # noqa: S311  # so that nobody is always late
             else:
                 return
+
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        if not holding.take(self._path):
+            raise Conflict(f"another process has the database '{self._path}' open; run it again")
+        try:
+            with self.talking():
+                return duckdb.connect(self._path)
+        except BaseException:
+            holding.give_back(self._path)
+            raise
 
     @contextmanager
     def talking(self) -> Iterator[None]:
@@ -160,8 +171,11 @@ class DuckSession(Session):
 
     def close(self) -> None:
         """Close the connection."""
-        with suppress(duckdb.Error):
-            self._connection.close()
+        if not self._closed:
+            self._closed = True
+            with suppress(duckdb.Error):
+                self._connection.close()
+            holding.give_back(self._path)
 
 
 def _read(rows: Loose, columns: Sequence[Column]) -> str:
