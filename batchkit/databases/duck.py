@@ -80,7 +80,12 @@ class DuckSession(Session):
             raise Conflict(f"another process has the database '{self._path}' open; run it again")
         try:
             with self.talking():
-                return duckdb.connect(self._path)
+                connection = duckdb.connect(self._path)
+                known = connection.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
+            if known == [(None,)]:  # it shows data files as views, in a database in memory
+                connection.close()
+                raise StorageError(f"the file '{self._path}' is no DuckDB database; give another")
+            return connection
         except BaseException:
             holding.give_back(self._path)
             raise
