@@ -79,16 +79,19 @@ class DuckSession(Session):
         if not holding.take(self._path):
             raise Conflict(f"another process has the database '{self._path}' open; run it again")
         try:
-            with self.talking():
-                connection = duckdb.connect(self._path)
-                known = connection.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
-            if known == [(None,)]:  # it shows data files as views, in a database in memory
-                connection.close()
-                raise StorageError(f"the file '{self._path}' is no DuckDB database; give another")
-            return connection
+            return self._connection_to_file()
         except BaseException:
             holding.give_back(self._path)
             raise
+
+    def _connection_to_file(self) -> duckdb.DuckDBPyConnection:
+        with self.talking():
+            connection = duckdb.connect(self._path)
+            known = connection.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
+        if known == [(None,)]:  # it shows data files as views, in a database in memory
+            connection.close()
+            raise StorageError(f"the file '{self._path}' is no DuckDB database; give another")
+        return connection
 
     @contextmanager
     def talking(self) -> Iterator[None]:
