@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.postgres import Database, Server
+    from tests.tables import Tables
 
 PATIENCE = 30.0
 """Seconds after which a command that should have ended counts as hanging."""
@@ -105,3 +106,15 @@ def postgres(postgres_server: Server) -> Database:
     from tests.postgres import Database  # noqa: PLC0415  # as above
 
     return Database(postgres_server, f"test_{next(_numbers)}")
+
+
+@pytest.fixture(params=["sqlite", "duckdb", "postgres"])
+def tables(request: pytest.FixtureRequest, workdir: Path) -> Tables:
+    """Give an empty database of each kind."""
+    from tests.tables import DuckTables, SqliteTables  # noqa: PLC0415  # as above
+
+    if request.param == "postgres":
+        database: Database = request.getfixturevalue("postgres")
+        return database
+    kind = SqliteTables if request.param == "sqlite" else DuckTables
+    return kind(workdir / f"data.{request.param}")

@@ -140,6 +140,8 @@ class Server:
 class Database:
     """An empty database of a server."""
 
+    kind = "postgres"
+
     def __init__(self, server: Server, name: str) -> None:
         """Make it."""
         self.server = server

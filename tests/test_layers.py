@@ -45,10 +45,11 @@ ALLOWED: dict[str, set[str]] = {
     "frames.copying": WORDS,
     "databases": set(),
     "databases.address": WORDS,
+    "databases.holding": set(),
     "databases.base": {*WORDS, "databases.address", "frames.loose"},
     "databases.sqlite": {*WORDS, "databases.address", "databases.base", "frames.copying", "frames.loose"},
     "databases.postgres": {*WORDS, "databases.address", "databases.base", "frames.copying", "frames.loose"},
-    "databases.duck": {*WORDS, "databases.address", "databases.base", "frames.loose"},
+    "databases.duck": {*WORDS, "databases.address", "databases.base", "databases.holding", "frames.loose"},
     "databases.connecting": {
         "databases.address", "databases.base", "databases.duck", "databases.postgres", "databases.sqlite",
     },

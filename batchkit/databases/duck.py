@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from batchkit.databases import holding
 from batchkit.databases.address import quoted
 from batchkit.databases.base import Column, Conflict, Refused, Session, on_conflict
 from batchkit.errors import StorageError, UsageError
+from batchkit.frames.loose import JSON
 
 try:
     import duckdb
@@ -63,8 +66,7 @@ class DuckSession(Session):
         until = time.monotonic() + _PATIENCE
         while True:
             try:
-                with self.talking():
-                    self._connection = self._open(reading=reading)
+                self._connection = self._opened(reading=reading)
             except Conflict:
                 if time.monotonic() >= until:
                     raise
@@ -72,13 +74,37 @@ class DuckSession(Session):
             else:
                 return
 
-    def _open(self, *, reading: bool) -> duckdb.DuckDBPyConnection:
+    def _opened(self, *, reading: bool) -> duckdb.DuckDBPyConnection:
+        self._holding = not reading
+        if self._holding and not holding.take(self._path):
+            raise Conflict(f"another process has the database '{self._path}' open; run it again")
+        try:
+            return self._connection_to_file(reading=reading)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _connection_to_file(self, *, reading: bool) -> duckdb.DuckDBPyConnection:
+        with self.talking():
+            connection = self._connected(reading=reading)
+            known = connection.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
+        if known == [(None,)]:  # it shows data files as views, in a database in memory
+            connection.close()
+            raise StorageError(f"the file '{self._path}' is no DuckDB database; give another")
+        return connection
+
+    def _connected(self, *, reading: bool) -> duckdb.DuckDBPyConnection:
         try:
             return duckdb.connect(self._path, read_only=reading)
         except duckdb.ConnectionException:  # this process has it open already, in the other way
             if not reading:
                 raise
         return duckdb.connect(self._path)
+
+    def _give_back(self) -> None:
+        if self._holding:
+            self._holding = False
+            holding.give_back(self._path)
 
     @contextmanager
     def talking(self) -> Iterator[None]:
@@ -125,7 +151,8 @@ class DuckSession(Session):
                 "STRUCT(" + ", ".join(f"{quoted(each.name)} {self.type_of(each.dtype)}" for each in dtype.fields) + ")"
             )
         if name.startswith("Datetime"):
-            return "TIMESTAMP" if dtype.time_zone is None else "TIMESTAMPTZ"
+            local = "TIMESTAMP_NS" if dtype.time_unit == "ns" else "TIMESTAMP"
+            return local if dtype.time_zone is None else "TIMESTAMPTZ"
         if name.startswith("Duration"):
             return "INTERVAL"
         if name.startswith("Decimal"):
@@ -135,7 +162,7 @@ class DuckSession(Session):
     def insert(self, table: Table, rows: Loose, columns: Sequence[Column]) -> None:
         """Insert from the frame itself."""
         names = ", ".join(quoted(column.name) for column in columns)
-        self._from(rows, f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM batchkit_rows")  # noqa: S608
+        self._from(rows, f"INSERT INTO {table.sql} ({names}) SELECT {_read(rows, columns)} FROM batchkit_rows")  # noqa: S608
 
     def upsert(self, table: Table, rows: Loose, columns: Sequence[Column], key: Sequence[str]) -> None:
         """Do the same over rows with the same key; of several with one key the last counts."""
@@ -143,7 +170,7 @@ class DuckSession(Session):
         numbered = rows._replace(frame=rows.frame.with_row_index("batchkit order"))
         self._from(
             numbered,
-            f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM batchkit_rows "  # noqa: S608
+            f"INSERT INTO {table.sql} ({names}) SELECT {_read(rows, columns)} FROM batchkit_rows "  # noqa: S608
             f'QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY "batchkit order" DESC) = 1 '
             f"{on_conflict(columns, key)}",
         )
@@ -173,10 +200,21 @@ class DuckSession(Session):
         """Close the connection."""
         with suppress(duckdb.Error):
             self._connection.close()
+        self._give_back()
+
+
+def _read(rows: Loose, columns: Sequence[Column]) -> str:
+    """Return what is selected: JSON of ours is read as such, as what stands in a text is read by other rules."""
+    names = {column.name: quoted(column.name) for column in columns}
+    for column in columns:
+        if rows.types.get(column.name) == JSON and column.type.endswith((")", "]")):
+            names[column.name] = f"CAST(CAST({quoted(column.name)} AS JSON) AS {column.type})"
+    return ", ".join(names.values())
 
 
 def _text_of(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    """Return what the database said, in one line, without the statement of ours that it points into."""
+    text = " ".join(re.sub(r"\n+LINE \d+:.*", "", str(error), flags=re.DOTALL).split())
     if "'pytz'" in text:  # with a traceback behind it
         return "a time with a zone cannot be read without pytz; run: pip install pytz"
     return text

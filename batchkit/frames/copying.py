@@ -134,6 +134,8 @@ def _bindable(series: pl.Series) -> pl.Series:
         return series.dt.total_microseconds()
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         return series.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.String) + "+00:00"
+    if dtype == pl.Time:
+        return series.dt.to_string("iso")  # a cast would drop what is less than a second
     if dtype.is_nested():
         return as_json(series)
     plainly = dtype.is_integer() or dtype.is_float() or dtype in {pl.Boolean, pl.String, pl.Binary, pl.Null}

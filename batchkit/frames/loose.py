@@ -50,7 +50,11 @@ def of_rows(rows: Sequence[Mapping[str, Any]]) -> Loose:
     names = dict.fromkeys(str(name) for row in rows for name in row)
     columns, types = [], {}
     for name in names:
-        made, types[name] = _column(name, [row.get(name) for row in rows])
+        values = [row.get(name) for row in rows]
+        try:
+            made, types[name] = _column(name, values)
+        except UnicodeEncodeError as error:
+            raise Mismatch(name, _first_half(values), "text with half of a surrogate pair", "") from error
         columns.append(made)
     return Loose(frame_of_columns(columns), types)
 
@@ -70,6 +74,16 @@ def _column(name: str, values: list[Any]) -> tuple[pl.Series, Any]:
         known = first.dtype if error.index and first.dtype != pl.Null else pl.String()
         return pl.Series(name, texts, dtype=pl.String), known
     return made, made.dtype
+
+
+def _first_half(values: Sequence[Any]) -> int | None:
+    """Return the index of the first value with text that UTF-8 has no form for."""
+    for index, value in enumerate(values):
+        try:
+            str(_json(value) if isinstance(value, _NESTED) else value).encode()
+        except UnicodeEncodeError:
+            return index
+    return None
 
 
 def _text(name: str, index: int, value: Any, *, nested: bool = False) -> str:
@@ -93,4 +107,6 @@ def renamed(rows: Loose, names: Sequence[str]) -> Loose:
     """Return rows with other names for their columns."""
     if list(names) == rows.frame.columns:
         return rows
-    return rows._replace(frame=rows.frame.rename(dict(zip(rows.frame.columns, names, strict=True))))
+    new = dict(zip(rows.frame.columns, names, strict=True))
+    types = {new.get(name, name): dtype for name, dtype in rows.types.items()}
+    return Loose(rows.frame.rename(new), types)

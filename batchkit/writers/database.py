@@ -9,7 +9,7 @@ from typing import Any
 from batchkit.databases.base import Conflict, ConnectionLost
 from batchkit.databases.checkpoints import WHOLE, Checkpoints, Row
 from batchkit.databases.connecting import connect
-from batchkit.databases.landing import Landing
+from batchkit.databases.landing import Landing, key_of
 from batchkit.errors import OutputChanged
 from batchkit.writers.loader import DatabaseWriter, among_others
 from batchkit.writers.memory import MemoryOutput
@@ -108,7 +108,9 @@ class DatabaseOutput(MemoryOutput):
     def refuse_foreign(self, *, replace: bool) -> None:
         """Connect once, so that what is wrong with the address is said before the job begins."""
         del replace
-        self._patiently(lambda session: session.columns(self.target.table))
+        columns = self._patiently(lambda session: session.columns(self.target.table))
+        if columns is not None:
+            key_of(self.target.table, columns, self.target.key)
 
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Make the rows in which the database keeps how far the shards are; durable on return."""
