@@ -107,7 +107,7 @@ def test_failures_are_listed_and_retried(tables: Tables, cli: Cli, workdir: Path
         ("duckdb:///users.jsonl?table=t", 1, "users.jsonl"),
         ("postgresql://u:hush-7%251@localhost:1/db?table=t", 1, "localhost"),
         ("postgresql://u:hush-7%251@/db?host=/no/such/socket&table=t", 1, "/no/such/socket"),
-        ("postgresql://u:hush-7%251@localhost:port/db?table=t", 1, "port"),
+        ("postgresql://u:hush-7%251@localhost:port/db?table=t", 2, "cannot be read"),
         ("postgresql://u:hush-7%251@localhost/db?table=t&sslmod=no", 1, "sslmod"),
         ("postgresql://u@localhost/db?password=hush-7%251&table=t&sslmod=no", 1, "sslmod"),
     ],
