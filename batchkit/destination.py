@@ -8,7 +8,7 @@ import sys
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from batchkit.databases.address import is_address, target
+from batchkit.databases.address import is_address, refuse_unknown, target
 from batchkit.errors import UsageError
 from batchkit.rounds import merged_by, rounds_of
 from batchkit.writers.custom import TargetOutput
@@ -51,6 +51,7 @@ class Destination(NamedTuple):
             return STDOUT
         if self._address is not None:
             return target(self._address).shown
+        refuse_unknown(self.output)
         if self.output is None:
             return os.path.join(job.path, "results.jsonl")
         directory = self.output.endswith("/") or os.path.isdir(self.output)

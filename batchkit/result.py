@@ -110,7 +110,8 @@ class Result(NamedTuple):
         if self.completed and not self.handled:
             return f"{name}completed, the input has no items{self._where()}"
         if self.completed and not self.new:
-            over = "" if self.part else " (--restart starts over)"
+            table = "://" in (self.output or "")  # to which starting over might add the same rows once more
+            over = "" if self.part or table else " (--restart starts over)"
             return f"{name}completed, {items}; nothing new to do{over}{self._where()}{self._next()}"
         speed = f"{self.new:,} in {duration(self.seconds)}, {self.rate:,.0f}/s"
         if self.completed:

@@ -6,7 +6,7 @@ import glob
 import os
 from typing import Any
 
-from batchkit.databases.address import is_address
+from batchkit.databases.address import is_address, refuse_unknown
 from batchkit.errors import UsageError
 from batchkit.readers.lines import MAX_ITEM_BYTES, LineReader
 from batchkit.readers.paths import unpacked
@@ -101,6 +101,8 @@ def of_paths(*sources: Path, input_format: str | None = None, **options: Any) ->
     options: those of the reader; one that is `None` counts as not given. Raises `UsageError`.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    for source in sources:
+        refuse_unknown(source)
     if any(map(is_address, sources)):
         return _of_address(sources, [*given, *(["input_format"] if input_format is not None else [])])
     if input_format is not None and input_format not in FORMATS:

@@ -11,6 +11,9 @@ import batchkit
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.conftest import Cli
+    from tests.tables import Tables
+
 
 def test_a_journal_that_lacks_what_the_database_has_is_brought_up(workdir: Path) -> None:
     """A crash between the last commit of a shard and its line in the journal: the job is completed all the same."""
@@ -31,3 +34,44 @@ def test_a_journal_that_lacks_what_the_database_has_is_brought_up(workdir: Path)
     assert load().new == 0
     with closing(sqlite3.connect("a.db")) as connection:
         assert connection.execute("SELECT count(*), count(DISTINCT id) FROM users").fetchall() == [(25, 25)]
+
+
+def test_rows_whose_table_is_gone_are_missed(workdir: Path, cli: Cli) -> None:
+    """The table is not made anew for the rest; and there is a way out."""
+    (workdir / "items.jsonl").write_text("".join(f'{{"id": {number}}}\n' for number in range(40)))
+    words = ("process", "items.jsonl", "-o", "sqlite:///a.db?table=users", "-b", "5")
+    assert cli(*words, "--max-items", "20").code == 75
+    with closing(sqlite3.connect("a.db")) as connection:
+        connection.execute("DROP TABLE users")
+    ended = cli(*words)
+    assert ended.code == 5
+    assert "'users' is gone" in ended.err
+    assert "20 rows" in ended.err
+    assert "batchkit rm items" in ended.err
+    removed = cli("rm", "items")
+    assert "rows stay in the table" in removed.err
+    assert cli(*words).code == 0
+    assert "--restart" not in cli(*words).err
+    with closing(sqlite3.connect("a.db")) as connection:
+        assert connection.execute("SELECT count(*), count(DISTINCT id) FROM users").fetchall() == [(40, 40)]
+
+
+def test_an_empty_field_is_null_where_it_is_no_value(workdir: Path, tables: Tables) -> None:
+    """As in CSV: in a column of numbers or dates nothing is meant by it; in one of texts it is an empty text."""
+    (workdir / "users.csv").write_text("id,score,born,name\n1,,,\n2,1.5,2001-02-03,ann\n")
+    tables.run("CREATE TABLE users (id integer, score double precision, born date, name varchar(9))")
+    result = batchkit.process("users.csv", output=tables.url(table="users"), progress="none")
+    assert (result.done, result.failed) == (2, 0)
+    rows = tables.rows("SELECT id, score, born, name FROM users ORDER BY id")
+    assert rows[0] == (1, None, None, "")
+    assert rows[1][:2] == (2, 1.5)
+
+
+def test_the_url_of_something_else_is_refused_without_its_password(cli: Cli, workdir: Path) -> None:
+    """It is no path of a file, either."""
+    (workdir / "items.txt").write_text("a\n")
+    for words in (["items.txt", "-o", "mysql://ann:hush@h/db?table=t"], ["https://ann:hush@h/items.txt"]):
+        ended = cli("process", *words)
+        assert ended.code == 2
+        assert "is not known" in ended.err
+        assert "hush" not in ended.err

@@ -83,8 +83,15 @@ def rm(jobs: tuple[str, ...], state_dir: str | None) -> None:
     from batchkit import api  # noqa: PLC0415
 
     for job in [api.Job(name, state_dir) for name in jobs]:
+        output = job.status().output or ""
         job.remove()
-        say(f"{job.name}: removed", prefix="")
+        left = "; its rows stay in the table, where another run would add them again" if _is_added(output) else ""
+        say(f"{job.name}: removed{left}", prefix="")
+
+
+def _is_added(output: str) -> bool:
+    """Tell whether an output is a table to which rows are added."""
+    return "://" in output and "mode=" not in output
 
 
 @click.command(epilog="\b\nExamples:\n  batchkit prune --older 30d\n  batchkit prune --older 30d --dry-run")

@@ -23,6 +23,8 @@ _TARGET = ("table", "mode", "key")
 _SOURCE = ("table", "query", "cursor")
 MODES = ("append", "replace", "upsert")
 
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+
 _HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]*))(?::(\d+))?")
 """A host, IPv6 in brackets, and its port."""
 
@@ -150,6 +152,15 @@ def quoted(name: str) -> str:
 def is_address(text: object) -> bool:
     """Tell a database's address from a path."""
     return isinstance(text, str) and text.partition(":")[0] in SCHEMES and "://" in text
+
+
+def refuse_unknown(text: object) -> None:
+    """Raise `UsageError` for the URL of something that is neither a file nor a database we know; without a password."""
+    found = _SCHEME.match(text) if isinstance(text, str) else None
+    if found is not None and found[1] not in SCHEMES:
+        raise UsageError(
+            f"'{found[0]}' is not known: give a path, or the address of a table: sqlite:///, duckdb:/// or postgresql://"
+        )
 
 
 def target(url: str) -> Target:

@@ -6,6 +6,7 @@ All three speak the same small SQL: names in double quotes, `?` for values (whic
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     from batchkit.databases.address import Table
     from batchkit.frames.loose import Loose
+
+
+_NOT_TEXT = re.compile(r"int|serial|numeric|decimal|real|double|float|bool|date|time|uuid|json|money|\[\]")
+"""Names of types that have no empty text."""
 
 
 class Refused(Exception):
@@ -52,6 +57,11 @@ class Column(NamedTuple):
     type: str
     array: bool = False
     given: bool = False
+
+    @property
+    def textual(self) -> bool:
+        """Whether an empty text is a value of its type, and not what CSV has for nothing."""
+        return _NOT_TEXT.search(self.type.lower()) is None
 
 
 class Session(ABC):

@@ -75,6 +75,13 @@ class Checkpoints:
         )
         return Row(*found[0]) if found else None
 
+    def records(self, session: Session) -> dict[int, str | None]:
+        """Return the newest commit of each shard as text, by its number; none if the database does not know the job."""
+        if session.columns(self._table) is None:
+            return {}
+        found = session.query(f"SELECT shard, record FROM {self._table.sql} WHERE job = ?", [self._job])  # noqa: S608
+        return dict(found)
+
     def advance(self, session: Session, shard: int, before: int, row: Row) -> None:
         """Change the row of a shard, whose `seq` is `before`. Raises `StorageError` if it is not."""
         changed, _ = session.run(

@@ -6,7 +6,7 @@ from typing import Any
 
 from batchkit.databases.base import Refused
 from batchkit.errors import StorageError
-from batchkit.frames.loose import renamed
+from batchkit.frames.loose import nulled, renamed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class Landing:
                 why = "has no column" if column is None else "computes its column"
                 raise Refused(f"the table '{self.table}' {why} '{name}'; it has {', '.join(known)}", rows.first(name))
             columns.append(column)
-        return renamed(rows, [column.name for column in columns]), columns
+        named = renamed(rows, [column.name for column in columns])
+        return nulled(named, [column.name for column in columns if not column.textual]), columns
 
 
 def key_of(table: Table, columns: Sequence[Column], key: Sequence[str]) -> list[str]:

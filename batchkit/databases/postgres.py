@@ -115,10 +115,10 @@ class PostgresSession(Session):
         if state.startswith(_OF_OTHERS):
             return Conflict(f"the database '{self._shown}' says: {text}; run it again")
         if self._is_lost(error):
-            return ConnectionLost(
-                f"the connection to '{self._shown}' was lost: {text}; everything committed is kept, run it again to go "
-                f"on{self._advice}"
-            )
+            never = not hasattr(self, "_connection")
+            what = f"cannot connect to '{self._shown}'" if never else f"the connection to '{self._shown}' was lost"
+            kept = "" if never else "everything committed is kept, "
+            return ConnectionLost(f"{what}: {text}; {kept}run it again to go on{self._advice}")
         return StorageError(f"the database '{self._shown}' says: {text}; mend that and run it again")
 
     def _is_lost(self, error: psycopg.Error) -> bool:

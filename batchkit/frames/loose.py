@@ -103,6 +103,15 @@ def _text(name: str, index: int, value: Any, *, nested: bool = False) -> str:
         raise Mismatch(name, index, str(error), "") from error
 
 
+def nulled(rows: Loose, names: Sequence[str]) -> Loose:
+    """Return rows with null for empty texts in these columns."""
+    frame = rows.frame
+    columns = [frame[name] for name in names if frame.schema[name] == pl.String and (frame[name] == "").any()]
+    if not columns:
+        return rows
+    return rows._replace(frame=frame.with_columns(column.replace("", None) for column in columns))
+
+
 def renamed(rows: Loose, names: Sequence[str]) -> Loose:
     """Return rows with other names for their columns."""
     if list(names) == rows.frame.columns:

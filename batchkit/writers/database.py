@@ -112,6 +112,22 @@ class DatabaseOutput(MemoryOutput):
         if columns is not None:
             key_of(self.target.table, columns, self.target.key)
 
+    def refuse_taken_over(self) -> None:
+        """Raise `OutputChanged` if rows were stored in a table that is gone: others alone would make it anew."""
+        self._patiently(self._refuse_gone)
+
+    def _refuse_gone(self, session: Session) -> None:
+        records = self.checkpoints.records(session)
+        gathering = self.target.mode == "replace" and records.get(WHOLE) is None
+        table = self.aside if gathering else self.target.table
+        points = [json.loads(record) for shard, record in records.items() if shard != WHOLE and record is not None]
+        rows = sum(point["mark"] or 0 for point in points)
+        if rows and session.columns(table) is None:
+            raise OutputChanged(
+                f"the table '{table}' is gone, in which the job '{self.name}' has stored {rows:,} rows; put it "
+                f"back, or load all anew: batchkit rm {self.name}"
+            )
+
     def prepare(self, shards: Sequence[int], *, afresh: bool) -> None:
         """Make the rows in which the database keeps how far the shards are; durable on return."""
         del afresh  # another start of the job has another uuid
