@@ -58,6 +58,7 @@ class Landing:
         fitted, columns = self._fitted(rows)
         if self._key:
             self._refuse_without_key(fitted.frame.columns, self._key)
+            _refuse_null_keys(fitted, self._key)
             session.upsert(self.table, fitted, columns, self._key)
         else:
             session.insert(self.table, fitted, columns)
@@ -95,6 +96,13 @@ class Landing:
                 raise Refused(f"the table '{self.table}' {why} '{name}'; it has {', '.join(known)}", rows.first(name))
             columns.append(column)
         return renamed(rows, [column.name for column in columns]), columns
+
+
+def _refuse_null_keys(rows: Loose, key: Sequence[str]) -> None:
+    """Raise `Refused` for a row without a part of its key: databases would store it anew each time, or drop it."""
+    for name in key:
+        if rows.frame[name].null_count():
+            raise Refused(f"its '{name}' is null, which is of the key", rows.frame[name].is_null().arg_max())
 
 
 def key_of(table: Table, columns: Sequence[Column], key: Sequence[str]) -> list[str]:
