@@ -230,8 +230,7 @@ def _leave_rows(job: JobDirectory, earlier: Manifest, output: Output) -> None:
 
 def refuse_to_repeat(job: JobDirectory, manifest: Manifest, output: Output | None) -> None:
     """Raise `UsageError` where starting over would store rows once more beside those that are there."""
-    repeatable = getattr(output, "repeatable", True)
-    if not repeatable and manifest.ready and any(point is not None and point.done for point in job.commits(manifest)):
+    if output is not None and not getattr(output, "repeatable", True) and manifest.ready and output.has_rows():  # type: ignore[attr-defined]
         raise UsageError(
             f"the rows that the job '{job.name}' has stored stay in the table, and starting over would add them once "
             f"more; give the output mode=replace or mode=upsert, or delete them and run: batchkit rm {job.name}"

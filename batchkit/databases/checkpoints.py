@@ -16,6 +16,7 @@ Rows of functions that store by themselves, see `transactions`, have a `job` of 
 from __future__ import annotations
 
 import datetime
+import json
 from typing import NamedTuple
 
 from batchkit.errors import StorageError
@@ -74,6 +75,17 @@ class Checkpoints:
             [self._job, shard],
         )
         return Row(*found[0]) if found else None
+
+    def has_rows(self, session: Session) -> bool:
+        """Tell whether rows of the job were committed, those of rounds as far as they are published."""
+        if session.columns(self._table) is None:
+            return False
+        found = session.query(
+            f"SELECT record FROM {self._table.sql} WHERE job = ? AND record IS NOT NULL",  # noqa: S608
+            [self._job],
+        )
+        records = [json.loads(text) for (text,) in found]
+        return any(record.get("done") or record.get("rounds") for record in records)
 
     def advance(self, session: Session, shard: int, before: int, row: Row) -> None:
         """Change the row of a shard, whose `seq` is `before`. Raises `StorageError` if it is not."""
