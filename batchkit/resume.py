@@ -195,7 +195,7 @@ def _begin(
     wishes: Wishes,
 ) -> OpenJob:
     """Write the manifest of a new job: from here on it owns its output's name."""
-    if earlier is not None:
+    if earlier is not None and earlier.definition.get("output") == definition.get("output"):
         _leave_rows(job, earlier, outputs.make(earlier.job))
     path = outputs.make("").path
     slices = 1 if job.part is None else job.part.of
@@ -223,7 +223,7 @@ def _begin(
 
 def _leave_rows(job: JobDirectory, earlier: Manifest, output: Output) -> None:
     """Let a database forget an earlier start of the job, before that is forgotten here."""
-    if hasattr(output, "repeatable") and earlier.output == output.path:
+    if hasattr(output, "repeatable"):
         refuse_to_repeat(job, earlier, output)
         output.forget()
 
