@@ -83,11 +83,13 @@ class Ledger:
     function was to be left, see `AlreadyDone`, and may not have been.
     """
 
-    def __init__(self, key: Key, *, ordered: bool, start: Cursor, point: Callable[[], Checkpoint]) -> None:
+    def __init__(
+        self, key: Key, *, ordered: bool, start: Cursor, point: Callable[[], Checkpoint], sync: Callable[[], None]
+    ) -> None:
         """Know nothing yet.
 
         ordered: whether items are known by coordinates. start: the shard's. point: tells the newest commit, behind
-        which the batch in hand begins.
+        which the batch in hand begins; sync: makes it durable.
         """
         self.key = key
         self.used = self.open = self.swallowed = False
@@ -97,6 +99,7 @@ class Ledger:
         self._kind = "at" if ordered and key.failed_in is None else "no"
         self._start = start if self._kind == "at" else [key.shard, 0]
         self._point = point
+        self._sync = sync
         self._failed = point().failed
         self._state = State({}, [], [])
         self._elsewhere: list[Range] = []
@@ -105,6 +108,8 @@ class Ledger:
     def load(self, rows: Iterable[tuple[str, int, int, str | None]]) -> None:
         """Take in the rows of the job's shards, of this one too: job, shard, seq, record."""
         self._elsewhere, self._before_round = [], []
+        if self._point().failed > self._failed:
+            self._sync()  # so far `processor` had no reason to, and what is settled is to lack no failures
         for job, shard, seq, text in rows:
             known = {"settled": {}, "done": [], "kept": [], **json.loads(text or "{}")}
             state = State(**known)

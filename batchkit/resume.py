@@ -195,7 +195,7 @@ def _begin(
     wishes: Wishes,
 ) -> OpenJob:
     """Write the manifest of a new job: from here on it owns its output's name."""
-    if earlier is not None:
+    if earlier is not None and earlier.definition.get("output") == definition.get("output"):
         _leave_rows(job, earlier, outputs.make(earlier.job))
     path = outputs.make("").path
     slices = 1 if job.part is None else job.part.of
@@ -223,15 +223,14 @@ def _begin(
 
 def _leave_rows(job: JobDirectory, earlier: Manifest, output: Output) -> None:
     """Let a database forget an earlier start of the job, before that is forgotten here."""
-    if hasattr(output, "repeatable") and earlier.output == output.path:
+    if hasattr(output, "repeatable"):
         refuse_to_repeat(job, earlier, output)
         output.forget()
 
 
 def refuse_to_repeat(job: JobDirectory, manifest: Manifest, output: Output | None) -> None:
     """Raise `UsageError` where starting over would store rows once more beside those that are there."""
-    repeatable = getattr(output, "repeatable", True)
-    if not repeatable and manifest.ready and any(point is not None and point.done for point in job.commits(manifest)):
+    if output is not None and not getattr(output, "repeatable", True) and manifest.ready and output.has_rows():  # type: ignore[attr-defined]
         raise UsageError(
             f"the rows that the job '{job.name}' has stored stay in the table, and starting over would add them once "
             f"more; give the output mode=replace or mode=upsert, or delete them and run: batchkit rm {job.name}"

@@ -180,7 +180,11 @@ class Shards:
             of = None if work.round_of is None else f"{work.round_of}:function"
             key = Key(f"{self._uuid}:function", of, number, self._name)
             caller.ledger = Ledger(
-                key, ordered=divisible(work.reader), start=shard.span.start, point=lambda: processor.last
+                key,
+                ordered=divisible(work.reader),
+                start=shard.span.start,
+                point=lambda: processor.last,
+                sync=processor.sync,
             )
 
         def tick() -> None:

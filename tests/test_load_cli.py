@@ -205,6 +205,7 @@ def test_other_addresses_of_a_table_are_the_same_job(cli: Cli, workdir: Path, it
     urls = [postgres.url(table="users"), postgres.url(table="users").replace("postgres@", "other:secret@")]
     assert cli("process", items, "-o", urls[0], "--max-items", "10").code == 75
     assert cli("process", items, "-o", urls[1]).code == 0
+    assert cli("process", items, "-o", urls[1], "--restart").code == 2
     assert postgres.rows("SELECT count(*) FROM users") == [(40,)]
     (workdir / "data").mkdir()
     paths = [f"sqlite:///{workdir}/data/x.db?table=users", "sqlite:///data/../data/x.db?table=users"]

@@ -75,6 +75,15 @@ def test_append_adds_to_what_is_there(tables: Tables) -> None:
 # Upsert
 
 
+def test_starting_over_is_refused_where_only_the_database_knows_of_rows(tables: Tables, workdir: Path) -> None:
+    """A power cut took the journal back, or a kill came before it: the rows would be added once more."""
+    load(tables, numbered(25), "append", max_items=20)
+    journal = workdir / ".batchkit" / "load" / "shards" / "00000.jsonl"
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(batchkit.UsageError, match="starting over would add them"):
+        load(tables, numbered(25), "append", restart=True)
+
+
 def test_upsert_puts_rows_over_those_with_the_same_key(tables: Tables) -> None:
     """New ones are added, columns that no row has stay."""
     tables.run("CREATE TABLE users (id bigint PRIMARY KEY, name text, note text DEFAULT 'none')")
@@ -131,6 +140,15 @@ def test_a_row_without_its_key_is_a_failure(tables: Tables) -> None:
     tables.run("CREATE TABLE users (id bigint PRIMARY KEY NOT NULL, name text)")
     result = load(tables, [{"id": 1, "name": "a"}, {"name": "b"}, {"id": 3, "name": "c"}], "upsert", on_error="skip")
     assert (result.failed, users(tables)) == (1, [(1, "a"), (3, "c")])
+
+
+def test_rows_whose_key_is_null_are_failures_though_the_table_would_take_them(tables: Tables) -> None:
+    """A unique index lets any number of nulls in, so that no row could be put over another, and none told apart."""
+    tables.run("CREATE TABLE users (id bigint, name text)")
+    tables.run("CREATE UNIQUE INDEX of_users ON users (id)")
+    rows = [{"id": 1, "name": "a"}, {"id": None, "name": "b"}, {"id": None, "name": "c"}, {"id": 4, "name": "d"}]
+    result = load(tables, rows, "upsert", on_error="skip")
+    assert (result.failed, users(tables)) == (2, [(1, "a"), (4, "d")])
 
 
 def test_a_key_that_is_not_unique_is_said_at_once(tables: Tables) -> None:

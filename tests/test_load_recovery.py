@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 import batchkit
 
@@ -75,3 +78,23 @@ def test_the_url_of_something_else_is_refused_without_its_password(cli: Cli, wor
         assert ended.code == 2
         assert "is not known" in ended.err
         assert "hush" not in ended.err
+
+
+def test_a_backup_from_before_the_newest_publication_is_told(workdir: Path) -> None:
+    """Rows that came later, or were stored by a retry, are not in it: no run says that all is done."""
+    source = workdir / "ids.txt"
+    source.write_text("1\n2\nx\n")
+
+    def ids(line: str) -> dict[str, Any]:
+        return {"id": int(line)}
+
+    def load() -> batchkit.Result:
+        output = "sqlite:///a.db?table=users"
+        return batchkit.process(source, ids, output=output, job="load", on_error="skip", progress="none")
+
+    load()
+    shutil.copy("a.db", "backup.db")
+    batchkit.Job("load").retry(lambda _: {"id": 3})
+    shutil.copy("backup.db", "a.db")
+    with pytest.raises(batchkit.BatchkitError, match="does not know"):
+        load()

@@ -350,6 +350,33 @@ def test_failures_are_durable_before_the_next_transaction(workdir: Path) -> None
     assert seen[-1] - seen[0] == 3  # results, failures and journal, once
 
 
+def test_failures_before_the_first_transaction_of_a_run_are_durable_before_it(workdir: Path) -> None:
+    """A power cut behind it may take back the newest of the journal, but no failures that the database counts on."""
+    make(sqlite)
+    copies: list[str] = []
+
+    class Noting(Hooked):
+        def around(self, number: int, name: str, call: Callable[..., Any], *args: Any, **extra: Any) -> Any:
+            del number
+            copies.append(name)
+            return call(*args, **extra)
+
+    before: list[int] = []
+
+    def store(items: list[int]) -> None:
+        if items[0] < 5:
+            before.append(len(copies))
+            raise OSError("no transaction yet")
+        storing(sqlite, bad=[])(items)
+        if items[0] == 5:
+            before.append(len(copies))
+
+    with installed(Noting(("fdatasync",))):
+        assert run(sqlite, 5, function=store, sync_interval=None).failed == 5
+    del workdir
+    assert before[-1] - before[-2] == 2  # failures and journal
+
+
 def test_an_item_that_is_done_but_kept_as_a_failure_is_not_stored_by_a_retry(workdir: Path) -> None:
     """Killed behind the database's commit, then nothing works for a while: the retry finds them done."""
     del workdir

@@ -16,6 +16,7 @@ Rows of functions that store by themselves, see `transactions`, have a `job` of 
 from __future__ import annotations
 
 import datetime
+import json
 from typing import NamedTuple
 
 from batchkit.errors import StorageError
@@ -81,6 +82,11 @@ class Checkpoints:
             return {}
         found = session.query(f"SELECT shard, record FROM {self._table.sql} WHERE job = ?", [self._job])  # noqa: S608
         return dict(found)
+
+    def has_rows(self, session: Session) -> bool:
+        """Tell whether rows of the job were committed, those of rounds as far as they are published."""
+        known = [json.loads(record) for record in self.records(session).values() if record is not None]
+        return any(record.get("done") or record.get("rounds") for record in known)
 
     def advance(self, session: Session, shard: int, before: int, row: Row) -> None:
         """Change the row of a shard, whose `seq` is `before`. Raises `StorageError` if it is not."""

@@ -58,6 +58,7 @@ class Landing:
         fitted, columns = self._fitted(rows)
         if self._key:
             self._refuse_without_key(fitted.frame.columns, self._key)
+            _refuse_null_keys(fitted, self._key)
             session.upsert(self.table, fitted, columns, self._key)
         else:
             session.insert(self.table, fitted, columns)
@@ -96,6 +97,13 @@ class Landing:
             columns.append(column)
         named = renamed(rows, [column.name for column in columns])
         return nulled(named, [column.name for column in columns if not column.textual]), columns
+
+
+def _refuse_null_keys(rows: Loose, key: Sequence[str]) -> None:
+    """Raise `Refused` for a row without a part of its key: databases would store it anew each time, or drop it."""
+    for name in key:
+        if rows.frame[name].null_count():
+            raise Refused(f"its '{name}' is null, which is of the key", rows.frame[name].is_null().arg_max())
 
 
 def key_of(table: Table, columns: Sequence[Column], key: Sequence[str]) -> list[str]:

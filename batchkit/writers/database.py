@@ -66,6 +66,10 @@ class DatabaseOutput(MemoryOutput):
         """Whether starting over does not store rows twice."""
         return self.target.mode != "append"
 
+    def has_rows(self) -> bool:
+        """Tell whether the database has rows of the job, whatever the job's files know."""
+        return bool(self._patiently(self.checkpoints.has_rows))
+
     @property
     def aside(self) -> Table:
         """The table in which rows gather."""
@@ -197,17 +201,18 @@ class DatabaseOutput(MemoryOutput):
             session.run(f"DROP TABLE {aside.sql}")
 
     def verify(self, done: dict[str, Any]) -> None:
-        """Raise `OutputChanged` if the database does not know that it has the rows."""
-        del done
-        if self._patiently(lambda session: self.checkpoints.find(session, WHOLE)) is None:
+        """Raise `OutputChanged` if the database does not know that it has the rows: all of them, with later ones."""
+        known = self._patiently(lambda session: self.checkpoints.find(session, WHOLE))
+        covered = json.loads((known and known.record) or "{}")
+        if any(covered.get(name, 0) < done.get(name, 0) for name in ("shards", "rounds")):
             raise OutputChanged(self.unknown())
 
     def unknown(self) -> str:
         """Return what is said where the database does not know the job."""
         return (
             f"the database '{self.place.shown}' does not know what the job '{self.name}' has stored in "
-            f"'{self.target.table}': it was replaced, or its table batchkit_checkpoint was emptied; "
-            f"put it back, or give the load another --job NAME"
+            f"'{self.target.table}': it was replaced, perhaps by an older state, or its table batchkit_checkpoint "
+            "was emptied; put it back, or give the load another --job NAME"
         )
 
     def forget(self) -> None:
