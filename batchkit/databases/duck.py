@@ -75,8 +75,8 @@ class DuckSession(Session):
                 return
 
     def _opened(self, *, reading: bool) -> duckdb.DuckDBPyConnection:
-        self._holding = not reading
-        if self._holding and not holding.take(self._path):
+        self._holding = holding.take(self._path, shared=reading)
+        if not self._holding:
             raise Conflict(f"another process has the database '{self._path}' open; run it again")
         try:
             return self._connection_to_file(reading=reading)
@@ -87,11 +87,18 @@ class DuckSession(Session):
     def _connection_to_file(self, *, reading: bool) -> duckdb.DuckDBPyConnection:
         with self.talking():
             connection = self._connected(reading=reading)
+        try:
+            self._look_at(connection)
+        except BaseException:
+            connection.close()  # while others wait: an error holds what it came from, and closing writes to the file
+            raise
+        return connection
+
+    def _look_at(self, connection: duckdb.DuckDBPyConnection) -> None:
+        with self.talking():
             known = connection.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
         if known == [(None,)]:  # it shows data files as views, in a database in memory
-            connection.close()
             raise StorageError(f"the file '{self._path}' is no DuckDB database; give another")
-        return connection
 
     def _connected(self, *, reading: bool) -> duckdb.DuckDBPyConnection:
         try:

@@ -86,8 +86,9 @@ class DatabaseWriter:
         self._pending: list[Loose] = []
         self._stored = 0  # how many of these the open transaction has
         self._lost = False  # whether a connection was since the last commit
-        self._since = self._newest = 0.0  # when the connection was opened, when the newest commit was made
-        self._idle = 0.0  # seconds between that and the next use
+        self._since = 0.0  # when the connection was opened
+        self._left: float | None = None  # when the newest commit was over, turns and all; `None` from the next use on
+        self._idle = 0.0  # seconds between these
         self._rows = 0
 
     # What the database says
@@ -127,6 +128,7 @@ class DatabaseWriter:
 
     def write(self, results: Sequence[Any]) -> None:
         """Store results as rows, to be committed with the checkpoint."""
+        self._use()
         rows, indexes = tabled(results, self._names)
         if rows is None:
             return
@@ -144,8 +146,6 @@ class DatabaseWriter:
 
     def _store(self, rows: Loose) -> None:
         """Store rows behind the pending ones; they or nothing are in the transaction afterwards."""
-        if not self._pending:
-            self._idle = time.monotonic() - self._newest
         session = self._connected()
         self._landing.ready(session, rows)
         self._store_pending(session)
@@ -179,23 +179,29 @@ class DatabaseWriter:
 
     def commit(self, point: Checkpoint) -> None:
         """Commit the checkpoint with what was written since the one before; durable on return."""
+        self._use()
         row = Row(point.seq, json.dumps(point._asdict()))
         self._patiently(lambda: self._commit(row))
         self._lost = False
         self._rows += sum(rows.frame.height for rows in self._pending)
         self._pending, self._stored = [], 0
-        self._newest = time.monotonic()
         if self._load.several and self._session is not None and self._session.exclusive:
             self._take_turns()
+        self._left = time.monotonic()  # giving the connection up took its time, in which nothing was computed
 
     def _take_turns(self) -> None:
         """Give the connection up if others have waited long, or would wait while the function is called.
 
         Opening it again is dear: while batches come fast, several of them are stored at a turn.
         """
-        if self._newest - self._since > _HELD or self._idle > _IDLE:
+        if time.monotonic() - self._since > _HELD or self._idle > _IDLE:
             self._drop()
             time.sleep(_AFTER_YOU)
+
+    def _use(self) -> None:
+        """Note how long nothing was stored, at the first use after a commit."""
+        if self._left is not None:
+            self._idle, self._left = time.monotonic() - self._left, None
 
     def _commit(self, row: Row) -> None:
         session = self._connected()
