@@ -37,6 +37,18 @@ class Cli(Protocol):
         """Return exit code, standard output and standard error."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests with a DuckDB file as slow, which takes 30 ms to open, where they run for the other databases anyway.
+
+    Those with the marker `everywhere` stay quick.
+    """
+    for item in items:
+        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if "duckdb" in (given.get("tables"), given.get("place")) and item.get_closest_marker("everywhere") is None:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _signals() -> None:
     """Let signals do what they usually do: under `nohup` SIGHUP would be ignored, by us and by what tests start."""

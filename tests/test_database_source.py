@@ -278,6 +278,7 @@ def test_a_page_is_one_query_that_an_index_answers(place: Place) -> None:
 # Stopping, going on, growing -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.everywhere
 def test_runs_of_some_items_each_see_every_row_once(place: Place) -> None:
     """Each run goes on behind the last key."""
     fill(place, range(0, 2_500, 5))

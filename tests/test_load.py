@@ -38,6 +38,7 @@ def named(count: int) -> list[tuple[Any, ...]]:
     return [(number, f"n{number}") for number in range(count)]
 
 
+@pytest.mark.everywhere
 def test_rows_land_in_a_table_that_is_made_for_them(tables: Tables) -> None:
     """The first batch decides columns and types."""
     result = load(tables, numbered(25))
@@ -52,6 +53,7 @@ def test_a_job_that_is_done_loads_nothing_once_more(tables: Tables) -> None:
     assert users(tables) == named(25)
 
 
+@pytest.mark.everywhere
 def test_a_load_that_stops_goes_on_behind_its_last_commit(tables: Tables) -> None:
     """What is committed can be read at once, and stays as it is."""
     for done in (7, 14, 21):

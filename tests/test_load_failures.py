@@ -93,6 +93,7 @@ def test_a_row_that_does_not_fit_stops_a_run_that_is_to_stop(tables: Tables, wha
     assert ids(tables) == [number for number in range(1_500) if number != 1_234]
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("bad", [range(10), range(25)])
 def test_the_first_batch_may_be_bad_or_all(tables: Tables, bad: range) -> None:
     """What fits is there."""

@@ -84,6 +84,7 @@ def test_starting_over_is_refused_where_only_the_database_knows_of_rows(tables: 
         load(tables, numbered(25), "append", restart=True)
 
 
+@pytest.mark.everywhere
 def test_upsert_puts_rows_over_those_with_the_same_key(tables: Tables) -> None:
     """New ones are added, columns that no row has stay."""
     tables.run("CREATE TABLE users (id bigint PRIMARY KEY, name text, note text DEFAULT 'none')")
@@ -185,6 +186,7 @@ def test_upsert_may_start_over(tables: Tables, workdir: Path) -> None:
 # Replace
 
 
+@pytest.mark.everywhere
 def test_replace_takes_the_place_of_all_rows_at_the_end(tables: Tables) -> None:
     """Until then, readers see the old ones."""
     tables.run("CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL)")

@@ -101,6 +101,7 @@ def type_of(name: str) -> Any:
     return {"date": dt.date, "time": dt.time}.get(name, dt.datetime)
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("name", COLUMNS)
 def test_every_type_comes_back_as_it_was(tables: Tables, workdir: Path, name: str) -> None:
     """From a Parquet file into a table that is made for it, on the edges of each type."""
@@ -192,6 +193,7 @@ def test_integers_beyond_64_bits_are_kept_where_a_column_has_a_place_for_them(ta
     assert [int(value) for value in put(tables, values, "large", wanted)] == values
 
 
+@pytest.mark.everywhere
 def test_dicts_and_lists_are_json(tables: Tables) -> None:
     """Of whatever shape: each row may have another."""
     values = [{"a": [1, {"b": None}]}, {"ü": "x\n"}, [1, "2", None], {}, None]

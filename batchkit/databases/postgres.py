@@ -70,6 +70,13 @@ _COLUMNS = """
 
 _DEFERRED = "SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(?) AND condeferrable)"
 
+_IS_VIEW = "SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(?) AND relkind = 'v')"
+
+_COUNTERS = """
+    SELECT attname, pg_get_serial_sequence(?, attname) FROM pg_attribute
+    WHERE attrelid = to_regclass(?) AND attidentity <> ''
+"""
+
 _AT_LINE = re.compile(r"^COPY .*, line (\d+)", re.MULTILINE)
 
 
@@ -95,6 +102,7 @@ class PostgresSession(Session):
         if reading:
             self.run("SET default_transaction_read_only = on")
         self._deferred: dict[str, bool] = {}
+        self._views: dict[str, bool] = {}
 
     @contextmanager
     def talking(self) -> Iterator[None]:
@@ -173,7 +181,13 @@ class PostgresSession(Session):
         return _KINDS.get(name, "text")
 
     def insert(self, table: Table, rows: Loose, columns: Sequence[Column]) -> None:
-        """Send the rows by COPY."""
+        """Send the rows by COPY, which views do not take."""
+        if table.sql not in self._views:
+            self._views[table.sql] = bool(self.query(_IS_VIEW, [table.sql])[0][0])
+        if self._views[table.sql]:
+            aside, names = self._put_aside(table, rows, columns), ", ".join(quoted(column.name) for column in columns)
+            self.run(f'INSERT INTO {table.sql} ({names}) SELECT {names} FROM {aside.sql} ORDER BY "batchkit order"')  # noqa: S608
+            return
         frame = rows.frame.select([column.name for column in columns])
         arrays = {column.name for column in columns if column.array}
         names = ", ".join(quoted(column.name) for column in columns)
@@ -196,23 +210,32 @@ class PostgresSession(Session):
 
         In order of the keys: so no two connections wait for each other.
         """
-        aside = Table("pg_temp", "batchkit_rows")
+        aside = self._put_aside(table, rows, columns)
         names, keys = ", ".join(quoted(column.name) for column in columns), ", ".join(map(quoted, key))
+        self.run(
+            f"INSERT INTO {table.sql} ({names}) {self.overriding} SELECT DISTINCT ON ({keys}) {names} FROM {aside.sql} "  # noqa: S608
+            f'ORDER BY {keys}, "batchkit order" DESC {on_conflict(columns, key)}'
+        )
+        self._check_deferred(table)
+
+    def _put_aside(self, table: Table, rows: Loose, columns: Sequence[Column]) -> Table:
+        """Send rows into a table of this connection's own, which is gone after the transaction; return it."""
+        aside = Table("pg_temp", "batchkit_rows")
+        names = ", ".join(quoted(column.name) for column in columns)
         self.run(f"DROP TABLE IF EXISTS {aside.sql}")
         self.run(
             f"CREATE TEMPORARY TABLE batchkit_rows ON COMMIT DROP AS SELECT {names} FROM {table.sql} LIMIT 0"  # noqa: S608
         )
         self.run('ALTER TABLE pg_temp.batchkit_rows ADD "batchkit order" bigint GENERATED ALWAYS AS IDENTITY')
         self.insert(aside, rows, columns)
-        self.run(
-            f"INSERT INTO {table.sql} ({names}) SELECT DISTINCT ON ({keys}) {names} FROM {aside.sql} "  # noqa: S608
-            f'ORDER BY {keys}, "batchkit order" DESC {on_conflict(columns, key)}'
-        )
-        self._check_deferred(table)
+        return aside
 
     def like(self, new: Table, old: Table) -> None:
-        """Create it with everything of the other one."""
-        self.run(f"CREATE TABLE {new.sql} (LIKE {old.sql} INCLUDING ALL)")
+        """Create it with everything of the other one, whose counters it shares."""
+        self.run(f"CREATE TABLE {new.sql} (LIKE {old.sql} INCLUDING ALL EXCLUDING IDENTITY)")
+        for name, counter in self.query(_COUNTERS, [old.sql, old.sql]):
+            literal = counter.replace("'", "''")
+            self.run(f"ALTER TABLE {new.sql} ALTER {quoted(name)} SET DEFAULT nextval('{literal}')")
 
     def close(self) -> None:
         """Close the connection."""

@@ -90,11 +90,22 @@ def _of_time(series: pl.Series) -> pl.Series | None:
 
 
 def _arrays(series: pl.Series) -> pl.Series:
-    """Return lists as arrays; those of dicts come as JSON."""
-    lists = series.to_list()
+    """Return lists as arrays; those of dicts come as JSON. What is no list is left to the database."""
+    values = series.to_list()
     if series.dtype == pl.String:
-        lists = [None if text is None else json.loads(text) for text in lists]
-    return pl.Series(map(_array, lists), dtype=pl.String)
+        return pl.Series([None if text is None else _array_of(text) for text in values], dtype=pl.String)
+    if not series.dtype.is_nested():
+        return series.cast(pl.String)
+    return pl.Series(map(_array, values), dtype=pl.String)
+
+
+def _array_of(text: str) -> str | None:
+    """Return a list in JSON as an array, another text as it is: it may be an array as the database writes it."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return _array(value) if isinstance(value, list) else text
 
 
 def _escaped(series: pl.Series) -> pl.Series:

@@ -6,11 +6,11 @@ import json
 from contextlib import contextmanager
 from typing import Any
 
-from batchkit.databases.base import Conflict, ConnectionLost
+from batchkit.databases.base import Conflict, ConnectionLost, Refused
 from batchkit.databases.checkpoints import WHOLE, Checkpoints, Row
 from batchkit.databases.connecting import connect
 from batchkit.databases.landing import Landing, key_of
-from batchkit.errors import OutputChanged
+from batchkit.errors import OutputChanged, StorageError
 from batchkit.writers.loader import DatabaseWriter, among_others
 from batchkit.writers.memory import MemoryOutput
 
@@ -106,6 +106,11 @@ class DatabaseOutput(MemoryOutput):
                 if alone:
                     session.evict()  # what is in the way may have been left behind by a run that is gone
                 raise
+            except Refused as error:  # by what only all rows together are against
+                session.rollback()
+                raise StorageError(
+                    f"the database '{self.place.shown}' says: {error}; mend that and run it again"
+                ) from error
 
         self._patiently(lambda session: among_others(lambda: whole(session), session.rollback))
 
