@@ -130,6 +130,13 @@ class Session(ABC):
         self.in_transaction = False
         self.run("COMMIT")
 
+    def commit_later(self) -> None:
+        """Commit, durable when `settle` returns; the next statement raises what went wrong, if not that."""
+        self.commit()
+
+    def settle(self) -> None:  # noqa: B027  # most commit at once
+        """Wait for the last commit."""
+
     def rollback(self) -> None:
         """Undo the transaction, if one is open and can be undone at all."""
         if self.in_transaction:

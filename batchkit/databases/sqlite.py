@@ -6,6 +6,7 @@ A table that is made here is STRICT where SQLite has that (3.37), so that a valu
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any
@@ -19,6 +20,7 @@ from batchkit.frames.copying import bindable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
 
     from batchkit.databases.address import Place, Table
     from batchkit.frames.loose import Loose
@@ -43,7 +45,12 @@ class SqliteSession(Session):
         # Not mode=ro: that cannot open a WAL database without its -shm, nor undo what a crash has left half done.
         name = f"file:{quote(self._path)}?mode={'rw' if reading else 'rwc'}"
         with self.talking():
-            self._connection = sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None, uri=True)
+            self._connection = sqlite3.connect(
+                name, timeout=_PATIENCE, isolation_level=None, uri=True, check_same_thread=False
+            )
+        self._begin_due = False
+        self._thread: ThreadPoolExecutor | None = None
+        self._committing: Future[object] | None = None
         if reading:
             self.run("PRAGMA query_only = ON")
 
@@ -62,6 +69,7 @@ class SqliteSession(Session):
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> tuple[int, list[tuple[Any, ...]]]:
         """Execute a statement."""
+        self._ready()
         with self.talking():
             cursor = self._connection.execute(sql, values)
             rows = cursor.fetchall()
@@ -69,17 +77,41 @@ class SqliteSession(Session):
 
     def select(self, sql: str, values: Sequence[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Query; all rows are fetched, so that no lock is left."""
+        self._ready()
         with self.talking():
             cursor = self._connection.execute(sql, values)
             return [column[0] for column in cursor.description or ()], cursor.fetchall()
 
     def begin(self) -> None:
-        """Begin a transaction that nobody else writes beside."""
-        self.run("BEGIN IMMEDIATE")
-        self.in_transaction = True
+        """Begin a transaction that nobody else writes beside, with the first statement in it."""
+        self._begin_due = self.in_transaction = True
+
+    def _ready(self) -> None:
+        """Wait for the last commit, and begin the transaction that is due."""
+        self.settle()
+        if self._begin_due:
+            with self.talking():
+                self._connection.execute("BEGIN IMMEDIATE")
+            self._begin_due = False
+
+    def commit_later(self) -> None:
+        """Commit in a thread: the disk is waited for while the next rows are made ready."""
+        self.in_transaction = False
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "batchkit-commit")
+        self._committing = self._thread.submit(self._connection.execute, "COMMIT")
+
+    def settle(self) -> None:
+        """Wait for the last commit."""
+        committing, self._committing = self._committing, None
+        if committing is not None:
+            with self.talking():
+                committing.result()
 
     def rollback(self) -> None:
         """Undo the transaction, unless SQLite has done that itself."""
+        self._begin_due = False
+        self.settle()
         if self._connection.in_transaction:
             self.run("ROLLBACK")
         self.in_transaction = False
@@ -114,9 +146,11 @@ class SqliteSession(Session):
         whole = frame.height // together * together
         values = chain.from_iterable(bindable(frame.head(whole)))
         groups = zip(*[values] * (together * len(columns)), strict=True)
+        left = bindable(frame.slice(whole))
+        self._ready()
         with self.talking():
             self._connection.executemany(f"{_insert(table, columns, together)} {conflict}", groups)
-            self._connection.executemany(f"{_insert(table, columns, 1)} {conflict}", bindable(frame.slice(whole)))
+            self._connection.executemany(f"{_insert(table, columns, 1)} {conflict}", left)
 
     def like(self, new: Table, old: Table) -> None:
         """Create it by the statement that made the other one, and its indexes by theirs."""
@@ -148,6 +182,8 @@ class SqliteSession(Session):
 
     def close(self) -> None:
         """Close the connection."""
+        if self._thread is not None:
+            self._thread.shutdown()
         with suppress(sqlite3.Error):
             self._connection.close()
 

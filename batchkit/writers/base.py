@@ -91,7 +91,10 @@ class Transactional(Protocol):
         """
 
     def commit(self, point: Checkpoint) -> None:
-        """Store the checkpoint together with what was written since the one before; durable on return."""
+        """Store the checkpoint together with what was written since the one before; durable after `sync`.
+
+        What goes wrong may be raised by the next call: the checkpoint is in the journal then, which does not count.
+        """
 
 
 class Piece(NamedTuple):

@@ -178,7 +178,7 @@ class DatabaseWriter:
             self._stored += 1
 
     def commit(self, point: Checkpoint) -> None:
-        """Commit the checkpoint with what was written since the one before; durable on return."""
+        """Commit the checkpoint with what was written since the one before; durable after `sync`."""
         self._use()
         row = Row(point.seq, json.dumps(point._asdict()))
         self._patiently(lambda: self._commit(row))
@@ -210,7 +210,7 @@ class DatabaseWriter:
         self._store_pending(session)
         try:
             self._load.checkpoints.advance(session, self._shard, row.seq - 1, row)
-            session.commit()
+            session.commit_later()
         except Refused as error:  # by what is checked at the end only
             self._undo()
             raise StorageError(f"the database refuses to commit: {error}; mend that and run it again") from error
@@ -223,7 +223,9 @@ class DatabaseWriter:
         """Return nothing: rows of a table have no places."""
 
     def sync(self) -> None:
-        """Do nothing: what is committed is durable."""
+        """Make what is committed durable, where the database has not done so yet."""
+        if self._session is not None:
+            self._session.settle()
 
     def close(self) -> None:
         """Close the connection."""
