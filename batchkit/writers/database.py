@@ -269,3 +269,6 @@ class RoundOfRows(DatabaseOutput):
 
     def verify(self, done: dict[str, Any]) -> None:
         """Do nothing: the job's own row tells."""
+
+    def refuse_taken_over(self) -> None:
+        """Do nothing: the job was asked before."""
