@@ -311,6 +311,7 @@ def run_and_stop(load: Load, place: str) -> None:
             if place != "begin":
                 method(session, *args)
             if session.in_transaction == (place != "begin") and next(times) == 5:
+                session.settle()  # asleep while it commits it would hold everybody off
                 os.kill(os.getpid(), signal.SIGSTOP)
             if place == "begin":
                 method(session, *args)
