@@ -255,3 +255,15 @@ def test_a_view_that_can_be_changed_takes_rows(postgres: Database) -> None:
     postgres.run("CREATE VIEW users AS SELECT id, name FROM people WHERE id < 20 WITH CHECK OPTION")
     assert load(postgres, numbered(25), on_error="skip").failed == 5
     assert ids(postgres, "people") == list(range(20))
+
+
+def test_rows_of_other_tables_do_not_go_with_those_that_are_replaced(workdir: Path, postgres: Database) -> None:
+    """A foreign key that deletes with them is refused, before anything is begun."""
+    del workdir
+    postgres.run("CREATE TABLE users (id bigint PRIMARY KEY)")
+    postgres.run("INSERT INTO users VALUES (7)")
+    postgres.run("CREATE TABLE orders (user_id bigint REFERENCES users ON DELETE CASCADE)")
+    postgres.run("INSERT INTO orders VALUES (7)")
+    with pytest.raises(batchkit.StorageError, match="'orders'"):
+        batchkit.process([{"id": 7}], output=postgres.url(table="users", mode="replace"), job="load", progress="none")
+    assert postgres.rows("SELECT * FROM orders") == [(7,)]

@@ -149,6 +149,10 @@ class Session(ABC):
     def evict(self) -> None:  # noqa: B027  # as above
         """End other connections with our label, and with ours/..., that were left behind; where there are servers."""
 
+    def following(self, table: Table) -> list[str]:  # noqa: ARG002  # of most databases, none
+        """Return the tables whose rows change, or go, with those that are deleted from this one."""
+        return []
+
     def rename(self, table: Table, new: Table) -> None:
         """Rename a table, within its schema."""
         self.run(f"ALTER TABLE {table.sql} RENAME TO {quoted(new.name)}")

@@ -72,6 +72,11 @@ _DEFERRED = "SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regcla
 
 _IS_VIEW = "SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(?) AND relkind = 'v')"
 
+_FOLLOWING = """
+    SELECT DISTINCT conrelid::regclass::text FROM pg_constraint
+    WHERE confrelid = to_regclass(?) AND contype = 'f' AND confdeltype IN ('c', 'n', 'd')
+"""
+
 _COUNTERS = """
     SELECT attname, pg_get_serial_sequence(?, attname) FROM pg_attribute
     WHERE attrelid = to_regclass(?) AND attidentity <> ''
@@ -229,6 +234,10 @@ class PostgresSession(Session):
         self.run('ALTER TABLE pg_temp.batchkit_rows ADD "batchkit order" bigint GENERATED ALWAYS AS IDENTITY')
         self.insert(aside, rows, columns)
         return aside
+
+    def following(self, table: Table) -> list[str]:
+        """Return the tables with a foreign key that says so."""
+        return [str(row[0]) for row in self.query(_FOLLOWING, [table.sql])]
 
     def like(self, new: Table, old: Table) -> None:
         """Create it with everything of the other one, whose counters it shares."""

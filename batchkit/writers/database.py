@@ -117,9 +117,23 @@ class DatabaseOutput(MemoryOutput):
     def refuse_foreign(self, *, replace: bool) -> None:
         """Connect once, so that what is wrong with the address is said before the job begins."""
         del replace
-        columns = self._patiently(lambda session: session.columns(self.target.table))
+        self._patiently(self._look_at_target)
+
+    def _look_at_target(self, session: Session) -> None:
+        columns = session.columns(self.target.table)
         if columns is not None:
             key_of(self.target.table, columns, self.target.key)
+        if self.target.mode == "replace":
+            self._refuse_following(session)
+
+    def _refuse_following(self, session: Session) -> None:
+        """Raise `StorageError` where rows of other tables would go with the old ones."""
+        others = session.following(self.target.table)
+        if others:
+            raise StorageError(
+                f"replacing the rows of '{self.target.table}' would delete or change those of '{others[0]}', whose "
+                "foreign key says ON DELETE CASCADE or SET; change that, or give mode=upsert"
+            )
 
     def refuse_taken_over(self) -> None:
         """Raise `OutputChanged` if rows were stored in a table that is gone: others alone would make it anew."""
@@ -200,6 +214,7 @@ class DatabaseOutput(MemoryOutput):
                 session.rename(aside, table)
             return
         if first:
+            self._refuse_following(session)
             session.run(f"DELETE FROM {table.sql}")  # noqa: S608  # quoted
         if gathered is not None:
             session.move(aside, table, [column for column in there if not column.given])
