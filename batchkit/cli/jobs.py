@@ -83,14 +83,17 @@ def rm(jobs: tuple[str, ...], state_dir: str | None) -> None:
     from batchkit import api  # noqa: PLC0415
 
     for job in [api.Job(name, state_dir) for name in jobs]:
-        output = job.status().output or ""
+        left = "; its rows stay in the table, where another run would add them again" if _adds(job) else ""
         job.remove()
-        left = "; its rows stay in the table, where another run would add them again" if _is_added(output) else ""
         say(f"{job.name}: removed{left}", prefix="")
 
 
-def _is_added(output: str) -> bool:
-    """Tell whether an output is a table to which rows are added."""
+def _adds(job: Job) -> bool:
+    """Tell whether a job adds rows to a table, as far as it can be read."""
+    try:
+        output = job.status().output or ""
+    except BatchkitError:
+        return False
     return "://" in output and "mode=" not in output
 
 
