@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import batchkit
+from batchkit.databases.address import Place
+from batchkit.databases.sqlite import SqliteSession
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +67,17 @@ def test_sqlite_keeps_the_last_of_several_rows_with_one_key(workdir: Path) -> No
     with closing(sqlite3.connect(workdir / "out.db")) as connection:
         found = dict(connection.execute("SELECT id, text FROM t"))
     assert found == {number % 7: f"n{number}" for number in range(123)}
+
+
+def test_a_commit_that_is_refused_is_not_blamed_on_the_next_rows(workdir: Path) -> None:
+    """It is made in a thread: the next statement tells, and that is the end of the run, not an item's failure."""
+    session = SqliteSession(Place("sqlite", str(workdir / "a.db")))
+    session.run("PRAGMA foreign_keys = ON")
+    session.run("CREATE TABLE users (id INTEGER PRIMARY KEY)")
+    session.run("CREATE TABLE orders (user INTEGER REFERENCES users DEFERRABLE INITIALLY DEFERRED)")
+    session.begin()
+    session.run("INSERT INTO orders VALUES (7)")
+    session.commit_later()
+    with pytest.raises(batchkit.StorageError, match="refuses to commit"):
+        session.run("INSERT INTO users VALUES (8)")
+    session.close()

@@ -102,11 +102,15 @@ class SqliteSession(Session):
         self._committing = self._thread.submit(self._connection.execute, "COMMIT")
 
     def settle(self) -> None:
-        """Wait for the last commit."""
+        """Wait for the last commit. What it was refused for is no fault of the rows that come behind it."""
         committing, self._committing = self._committing, None
-        if committing is not None:
+        if committing is None:
+            return
+        try:
             with self.talking():
                 committing.result()
+        except Refused as error:
+            raise StorageError(f"the database refuses to commit: {error}; mend that and run it again") from error
 
     def rollback(self) -> None:
         """Undo the transaction, unless SQLite has done that itself."""
