@@ -8,13 +8,12 @@ that was killed has sent for commit is over by then.
 
 from __future__ import annotations
 
-import datetime
 from contextlib import contextmanager
 from typing import Any
 
 from batchkit.calling import calling
 from batchkit.databases.borrowed import borrowed
-from batchkit.databases.checkpoints import NAME
+from batchkit.databases.checkpoints import NAME, now
 from batchkit.errors import StorageError, UsageError
 from batchkit.ledger import AlreadyDone, Ended, text_of
 
@@ -119,7 +118,7 @@ def _look(database: Borrowed, key: Key) -> list[Any]:
         database.make_table()
         database.run(
             f"INSERT INTO {NAME} VALUES (?, ?, ?, NULL, 0, NULL, ?) ON CONFLICT (job, shard) DO NOTHING",  # noqa: S608
-            [key.job, key.shard, key.name, _now()],
+            [key.job, key.shard, key.name, now()],
         )
         _, rows = database.run(
             f"SELECT job, shard, seq, record FROM {NAME} WHERE job IN (?, ?) ORDER BY job, shard{database.for_update}",  # noqa: S608
@@ -151,7 +150,7 @@ def _finish(database: Borrowed, ledger: Ledger, call: Call) -> None:
     state, key = ledger.with_call(call), ledger.key
     changed, _ = database.run(
         f"UPDATE {NAME} SET seq = seq + 1, record = ?, updated = ? WHERE job = ? AND shard = ? AND seq = ?",  # noqa: S608
-        [text_of(state), _now(), key.job, key.shard, ledger.seq],
+        [text_of(state), now(), key.job, key.shard, ledger.seq],
     )
     assert changed == 1, "the transaction holds the row"
     try:
@@ -166,7 +165,3 @@ def _finish(database: Borrowed, ledger: Ledger, call: Call) -> None:
             )
         ) from error
     ledger.committed(call, state)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds")

@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "databases.asking": {*WORDS, "databases.address", "databases.base", "databases.connecting"},
     "databases.keyset": {*WORDS, "databases.address", "databases.base"},
     "databases.checkpoints": {*WORDS, "databases.address", "databases.base"},
-    "databases.borrowed": {*WORDS, "databases.checkpoints"},
+    "databases.borrowed": {*WORDS, "databases.base", "databases.checkpoints"},
     "databases.landing": {*WORDS, "databases.address", "databases.base", "frames.loose"},
     # edges: words, drivers, and the same side; readers and writers never each other
     "readers": set(),

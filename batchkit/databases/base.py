@@ -26,6 +26,10 @@ _NOT_TEXT = re.compile(r"int|serial|numeric|decimal|real|double|float|bool|date|
 """Names of types that have no empty text."""
 
 
+LOCK = 0x6261746368
+""""batch": PostgreSQL's advisory lock under which tables are created."""
+
+
 class Refused(Exception):
     """Rows that the database does not take, in its own words; the statement was undone, the transaction may be lost.
 

@@ -9,15 +9,13 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
+from batchkit.databases.base import LOCK
 from batchkit.databases.checkpoints import COLUMNS, NAME
 from batchkit.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_LOCK = 0x6261746368
-"""The advisory lock under which PostgreSQL's tables are created, see `databases.postgres`."""
 
 _TRANSACTION = "SELECT txid_current()"
 
@@ -133,7 +131,7 @@ class _Psycopg(Borrowed):
 
     def make_table(self) -> None:
         if self.run("SELECT to_regclass(?)", [NAME])[1] == [(None,)]:
-            self.run("SELECT pg_advisory_xact_lock(?)", [_LOCK])
+            self.run("SELECT pg_advisory_xact_lock(?)", [LOCK])
             super().make_table()
 
 

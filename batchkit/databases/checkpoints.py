@@ -62,7 +62,7 @@ class Checkpoints:
         for shard in shards:
             session.run(
                 f"INSERT INTO {self._table.sql} VALUES (?, ?, ?, ?, 0, NULL, ?) ON CONFLICT (job, shard) DO NOTHING",  # noqa: S608
-                [self._job, shard, self._name, self._target, _now()],
+                [self._job, shard, self._name, self._target, now()],
             )
 
     def find(self, session: Session, shard: int, *, lock: bool = False) -> Row | None:
@@ -92,7 +92,7 @@ class Checkpoints:
         """Change the row of a shard, whose `seq` is `before`. Raises `StorageError` if it is not."""
         changed, _ = session.run(
             f"UPDATE {self._table.sql} SET seq = ?, record = ?, updated = ? WHERE job = ? AND shard = ? AND seq = ?",  # noqa: S608
-            [row.seq, row.record, _now(), self._job, shard, before],
+            [row.seq, row.record, now(), self._job, shard, before],
         )
         if changed != 1:
             raise StorageError(
@@ -106,5 +106,6 @@ class Checkpoints:
             session.run(f"DELETE FROM {self._table.sql} WHERE job = ?", [self._job])  # noqa: S608
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time, for people."""
     return datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds")

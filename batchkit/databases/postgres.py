@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from batchkit.databases.address import Table, quoted
-from batchkit.databases.base import Column, Conflict, ConnectionLost, Refused, Session, on_conflict
+from batchkit.databases.base import LOCK, Column, Conflict, ConnectionLost, Refused, Session, on_conflict
 from batchkit.errors import StorageError, UsageError
 from batchkit.frames.copying import copy_text
 
@@ -41,9 +41,6 @@ _EVICT = """
     WHERE (application_name = ? OR starts_with(application_name, ?))
     AND pid <> pg_backend_pid() AND usename = current_user
 """
-
-_LOCK = 0x6261746368
-""""batch": the advisory lock under which tables are created."""
 
 _KINDS = {
     "Boolean": "boolean",
@@ -162,7 +159,7 @@ class PostgresSession(Session):
 
     def lock(self) -> None:
         """Take an advisory lock."""
-        self.run("SELECT pg_advisory_xact_lock(?)", [_LOCK])
+        self.run("SELECT pg_advisory_xact_lock(?)", [LOCK])
 
     def evict(self) -> None:
         """Let the server end what others have left open; who is about a whole job means all of its shards."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from batchkit.databases.base import Conflict, ConnectionLost, Refused
@@ -78,11 +78,8 @@ class DatabaseOutput(MemoryOutput):
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Give a connection for a moment."""
-        session = connect(self.place, self.label)
-        try:
+        with closing(connect(self.place, self.label)) as session:
             yield session
-        finally:
-            session.close()
 
     def _patiently(self, do: Callable[[Session], Any]) -> Any:
         """Give a connection for a moment, again and again where it is lost; what is done can be done twice."""
@@ -255,7 +252,7 @@ class RoundOfRows(DatabaseOutput):
             output.name,
             schema=output.schema,
             several=output.several,
-            gathered=output.job,  # of a base class
+            gathered=output.job,
         )
         self._frozen = frozen
 
