@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint quick soak bench clean
+.PHONY: demo test check lint quick soak bench docs clean
 
 demo: $(VENV)/run
 	$(BIN)/batchkit process sample_data/cities.txt --batch-size 100 -f sample_data/functions.py:slug -o cities.jsonl
@@ -30,6 +30,7 @@ bench: $(VENV)/bench
 	$(BIN)/python benchmarks/parquet.py
 	$(BIN)/python benchmarks/parallel.py
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/history.py
 
 $(VENV)/run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +46,9 @@ $(VENV)/bench: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev,bench]'
 	touch $@ $(VENV)/dev $(VENV)/run
+
+docs: $(VENV)/dev
+	$(BIN)/python docs/build.py
 
 clean:
 	rm -rf $(VENV) .batchkit cities.jsonl cities.jsonl.parts

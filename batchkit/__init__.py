@@ -18,8 +18,8 @@ _HOMES = {
     "lines": "sources",
     "ndjson": "sources",
     "parquet": "sources",
-    "Job": "api",
-    "jobs": "api",
+    "Job": "existing",
+    "jobs": "existing",
     "Result": "result",
     "current_batch": "calling",
     "transaction": "transactions",
@@ -41,13 +41,16 @@ _HOMES = {
     "UnreadableItem": "errors",
     "UsageError": "errors",
     "WorkerDied": "errors",
+    "PhaseFailed": "errors",
+    "RollbackFailed": "errors",
+    "Workflow": "workflow.flow",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # a list of the keys above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from batchkit.api import Job as Job, jobs as jobs, process as process
+    from batchkit.api import process as process
     from batchkit.calling import current_batch as current_batch
     from batchkit.commands import command as command
     from batchkit.errors import (
@@ -60,7 +63,9 @@ if TYPE_CHECKING:
         ItemError as ItemError,
         JobLocked as JobLocked,
         OutputChanged as OutputChanged,
+        PhaseFailed as PhaseFailed,
         RetryLater as RetryLater,
+        RollbackFailed as RollbackFailed,
         SkipItem as SkipItem,
         SourceError as SourceError,
         StorageError as StorageError,
@@ -69,10 +74,12 @@ if TYPE_CHECKING:
         UsageError as UsageError,
         WorkerDied as WorkerDied,
     )
+    from batchkit.existing import Job as Job, jobs as jobs
     from batchkit.model import Failure as Failure
     from batchkit.result import Result as Result
     from batchkit.sources import csv as csv, lines as lines, ndjson as ndjson, parquet as parquet
     from batchkit.transactions import transaction as transaction
+    from batchkit.workflow.flow import Workflow as Workflow
 
 
 def __getattr__(name: str) -> Any:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from typing import Any
 
 from batchkit.budget import seconds_of, stopping_on_signals
 from batchkit.calling import check
-from batchkit.destination import STDOUT, Destination, leave_output, output_of, stored
-from batchkit.errors import DamageError, UsageError
-from batchkit.job import JobDirectory, Status, names
+from batchkit.destination import Destination
+from batchkit.errors import UsageError
+from batchkit.job import JobDirectory, state_directory
 from batchkit.limit import Limit
-from batchkit.loading import load_errors
 from batchkit.options import (
-    DEFAULTS,
     batched_of,
     budget_of,
     check_batch_format,
@@ -24,7 +21,7 @@ from batchkit.options import (
     check_numbers,
     check_slice,
     check_workers,
-    function_of,
+    interrupt,
     is_numbered,
     options_of,
     policy_of,
@@ -33,25 +30,19 @@ from batchkit.options import (
     within,
 )
 from batchkit.progress import MODES, sayer
-from batchkit.readers.share import share_done
-from batchkit.resume import Wishes, refuse_to_repeat
-from batchkit.rounds import ended, resolved_by, rounds_of, unfinished_options
-from batchkit.run import as_job, as_slice, failures_of, in_memory, in_memory_of_workers
+from batchkit.resume import Wishes
+from batchkit.run import as_job, as_slice, in_memory, in_memory_of_workers
 from batchkit.sources import reader_of
 from batchkit.work import Work
-from batchkit.writers.printed import is_printed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from batchkit.budget import Duration
-    from batchkit.job import Manifest
-    from batchkit.model import Failure
     from batchkit.result import Result
-    from batchkit.rounds import RoundState
     from batchkit.writers.custom import Target
 
 STATE_DIR = ".batchkit"
@@ -197,7 +188,7 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     name = work.default_name() if job is None else job
     part = slice_of(shard)
     check_slice(part, work, restart=restart)
-    with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
+    with stopping_on_signals(budget, interrupt if abort is None else abort, sayer(progress)):
         if name is None:
             return in_memory_of_workers(work) if workers > 1 else in_memory(work)
         directory = JobDirectory(state_directory(state_dir), name, part)
@@ -213,230 +204,3 @@ def _destination(output: Any, output_format: str | None, schema: Any) -> Destina
     if output_format is not None or schema is not None:
         raise UsageError("output_format and schema are for paths; leave them out, the output is an object")
     return Destination(None, own=output)
-
-
-def _interrupt(_number: int) -> None:
-    raise KeyboardInterrupt
-
-
-def state_directory(given: str | os.PathLike[str] | None) -> str:
-    """Return the state directory: the one given, $BATCHKIT_STATE_DIR, or `.batchkit` here."""
-    return os.path.abspath(given or os.environ.get("BATCHKIT_STATE_DIR") or STATE_DIR)
-
-
-class Job:
-    """A job that exists, by name."""
-
-    def __init__(self, name: str, state_dir: str | os.PathLike[str] | None = None) -> None:
-        """Find it. Raises `UsageError` if there is none of that name."""
-        self._directory = JobDirectory(state_directory(state_dir), name)
-        if not os.path.exists(os.path.join(self._directory.path, "job.json")):
-            known = ", ".join(names(self._directory.state_dir)) or "none"
-            raise UsageError(f"there is no job '{name}' in '{self._directory.state_dir}'; jobs there: {known}")
-
-    @property
-    def name(self) -> str:
-        """The job's name."""
-        return self._directory.name
-
-    def __repr__(self) -> str:
-        """Return name and status."""
-        status = self.status()
-        return f"<Job {status.job}: {status.status}, {status.done:,} done>"
-
-    def _manifest(self) -> Manifest:
-        manifest = self._directory.load()
-        if manifest is None:
-            raise UsageError(f"the job '{self.name}' was removed")
-        return manifest
-
-    def status(self) -> Status:
-        """Return how the job stands, derived from its files; changes nothing."""
-        directory, manifest = self._directory, self._manifest()
-        points = directory.commits(manifest) if manifest.ready else [None] * len(manifest.plan)
-        known = [point for point in points if point is not None]
-        runs = directory.runs()
-        ends = [entry for entry in runs if "end" in entry]
-        last = ends[-1] if ends and ends[-1]["run"] == runs[-1]["run"] else None
-        done_entry = directory.publish_log(manifest.job).done()
-        rounds = rounds_of(directory, manifest.job) if manifest.ready else []
-        ended_rounds = len(ended(rounds))
-        printed = manifest.definition["output"] == STDOUT and not is_printed(directory.path, manifest.job)
-        published = printed or (
-            done_entry is not None
-            and (done_entry["shards"], done_entry.get("rounds", 0)) == (len(points), ended_rounds)
-        )
-        at_end = bool(points) and all(point is not None and point.end for point in points)
-        again_points = [point for state in rounds for point in state.points if point is not None]
-        again = resolved_by(ended(rounds))
-        done = sum(point.done for point in known) + again[0]
-        skipped = sum(point.skipped for point in known) + again[1]
-        failed = sum(point.failed for point in known) - sum(again)
-        status = _status_of(
-            running=directory.running(),
-            completed=at_end and published,
-            broken=last is not None and last["status"] == "failed",
-            begun=bool(known),
-        )
-        cursors = [
-            shard.span.start if point is None else point.stop
-            for shard, point in zip(manifest.plan, points, strict=True)
-        ]
-        spans = [shard.span for shard in manifest.plan]
-        share = share_done(manifest.definition["source"]["kind"], manifest.fingerprint, spans, cursors)
-        return Status(
-            job=self.name,
-            status=status,
-            reason=_reason_of(status, directory.holder(), last)
-            or _unfinished(self.name, rounds, merged=not at_end or published),
-            done=done,
-            failed=failed,
-            skipped=skipped,
-            total=done + failed + skipped if at_end else None,
-            output=manifest.output,
-            updated=max((point.time for point in (*known, *again_points)), default=None),
-            runs=sum("start" in entry for entry in runs),
-            share=1.0 if status == "completed" else share,
-        )
-
-    def results(self) -> Iterator[Any]:
-        """Yield the results stored so far, in input order. Raises `UsageError` if they were printed."""
-        return stored(self._directory)
-
-    def failures(self) -> Iterator[Failure]:
-        """Yield the items that failed for good and were not run again with success since, in input order."""
-        return failures_of(self._directory, self._manifest())
-
-    def retry(  # noqa: PLR0913  # every option of a run is a keyword here
-        self,
-        function: Callable[..., Any] | None = None,
-        *,
-        batch_size: int | None = None,
-        batch_format: str | None = None,
-        retries: int | None = None,
-        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
-        retry_wait: Duration | None = None,
-        retry_max_wait: Duration | None = None,
-        isolate: str | None = None,
-        timeout: Duration | None = None,
-        isolate_process: bool | None = None,
-        concurrency: int | None = None,
-        rate: str | None = None,
-        max_failures: int | str | None = None,
-        batch_seconds: Duration | None = 30.0,
-        sync_interval: Duration | None = 1.0,
-        max_time: Duration | None = None,
-        until: str | datetime.datetime | None = None,
-        max_items: int | None = None,
-        max_batches: int | None = None,
-        progress: str = "auto",
-        abort: Callable[[int], None] | None = None,
-    ) -> Result:
-        """Run the items that failed again, and put the results in their place in the output; what fails again is kept.
-
-        It is committed batch by batch as every run is, and goes on where it was when it is called again. The output
-        is written anew, whole, when all items were tried; of a job that is not completed, when that is.
-
-        function: `None`: the one of the last run, if it can be imported. The other options are those of `process`;
-        `None` for those up to `max_failures`: as in the last run. A retry that goes on takes all of these from the call
-        that began it. Results: `done` and `skipped` count the failures that are none any more, `failed` those that are
-        left. Raises what `process` raises; `UsageError` for a job whose output cannot be amended: one printed, or
-        written to an output of one's own.
-        """
-        from batchkit.retrying import Again, retry  # noqa: PLC0415  # 6 ms that only retries need
-
-        begun = time.monotonic()
-        manifest = self._manifest()
-        known = {**DEFAULTS, **(manifest.options or {}), **unfinished_options(self._directory, manifest.job)}
-        given = {
-            "batch_size": batch_size,
-            "batch_format": batch_format,
-            "retries": retries,
-            "retry_on": retry_on,
-            "retry_wait": retry_wait,
-            "retry_max_wait": retry_max_wait,
-            "isolate": isolate,
-            "timeout": timeout,
-            "isolate_process": isolate_process,
-            "max_failures": max_failures,
-            "concurrency": concurrency,
-            "rate": rate,
-        }
-        chosen = {**known, **{name: value for name, value in given.items() if value is not None}}
-        batched = bool(manifest.definition["batched"])
-        if function is None:
-            function = function_of(manifest, known)
-        check(function)
-        if batched_of(function, batched=batched, batch_format=chosen["batch_format"]) != batched:
-            raise UsageError(f"the job '{self.name}' runs for single items; give a command without batch=True (-x)")
-        check_numbers(batch_size=(chosen["batch_size"], 1), max_items=(max_items, 0), max_batches=(max_batches, 0))
-        check_flight(chosen["concurrency"], chosen["rate"])
-        check_batch_format(chosen["batch_format"], batched=batched)
-        check_choice("progress", progress, MODES)
-        if retry_on is None:
-            chosen["retry_on"] = load_errors(known["retry_on"])
-        names = ("retries", "retry_on", "retry_wait", "retry_max_wait", "isolate")
-        policy = policy_of("skip", *(chosen[name] for name in names))
-        budget = budget_of(max_time, until, max_items, max_batches, batch_seconds, batched=batched)
-        seconds = timeout_of(chosen["timeout"], function)
-        again = Again(
-            function=within(function, seconds),
-            batched=batched,
-            batch_size=chosen["batch_size"],
-            batch_format=chosen["batch_format"],
-            policy=policy,
-            timeout=seconds,
-            isolated=chosen["isolate_process"],
-            sync_interval=seconds_of(sync_interval, "sync_interval"),
-            budget=budget,
-            progress=progress,
-            begun=begun,
-            concurrency=chosen["concurrency"],
-            rate=chosen["rate"],
-        )
-        limit = Limit(chosen["max_failures"])
-        with stopping_on_signals(budget, _interrupt if abort is None else abort, sayer(progress)):
-            return retry(self._directory, again, limit, options_of(again, limit))
-
-    def reset(self) -> None:
-        """Forget what was done: the next run starts over. A published output stays until the new one replaces it."""
-        with self._directory.locked():
-            manifest = self._manifest()
-            refuse_to_repeat(self._directory, manifest, output_of(self._directory, manifest))
-            self._directory.reset(manifest)
-
-    def remove(self) -> None:
-        """Remove the job and what it has not published; a published output outside of its directory stays."""
-        with self._directory.locked():
-            with suppress(DamageError):  # whose output it was is not known any more; the job itself can go
-                leave_output(self._directory, self._manifest())
-            self._directory.remove()
-
-
-def jobs(state_dir: str | os.PathLike[str] | None = None) -> list[Job]:
-    """Return the jobs in a state directory, by name."""
-    directory = state_directory(state_dir)
-    return [Job(name, directory) for name in names(directory)]
-
-
-def _reason_of(status: str, holder: str, last: dict[str, Any] | None) -> str | None:
-    if status == "running":
-        return f"by {holder}"
-    return None if status == "completed" or last is None else last["reason"]
-
-
-def _unfinished(name: str, rounds: Sequence[RoundState], *, merged: bool) -> str | None:
-    if not rounds or (rounds[-1].ended and merged):
-        return None
-    what = "still to be written to the output" if rounds[-1].ended else "unfinished"
-    return f"a retry of failures is {what}, go on with: batchkit retry {name}"
-
-
-def _status_of(*, running: bool, completed: bool, broken: bool, begun: bool) -> str:
-    if running:
-        return "running"
-    if completed:
-        return "completed"
-    if broken:
-        return "failed"
-    return "paused" if begun else "new"

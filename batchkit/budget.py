@@ -69,7 +69,7 @@ class Budget:
 
     max_time: seconds; max_items, max_batches: counts; `None` means no limit. batch_seconds: a batch of single items is
     cut after so long. divisible: whether a batch may be cut between items (not for a batched function).
-    limited: whether there is any limit but `batch_seconds`.
+    limits: what it was given. limited: whether there is any limit but `batch_seconds`.
     progressed: whether this run has committed anything. lost: whether it must not commit any more.
     lease: gives more when what is at hand is used up; `None`: there is no more. See `quota`.
     reason: why the run is to stop: "time", "wait" (one would be too long), "items", "batches", a signal's name; `None`
@@ -93,7 +93,8 @@ class Budget:
         self.lost = False
         self.waiting = False  # whether the reader is waiting for input: nothing in hand
         self.wakeable = False  # whether a signal ends the wait: only the main thread handles any
-        self.waking = False  # whether the signal on its way is the watch's own
+        self.waking = False  # whether the signal on its way is our own
+        self.leaving = False  # whether the one on its way is to end the run at once
         self._clock = clock
         self._sleep = sleep
         self._deadline = math.inf if max_time is None else clock() + max_time
@@ -101,11 +102,13 @@ class Budget:
         self._batches = math.inf if max_batches is None else max_batches
         self._batch_seconds = math.inf if batch_seconds is None or not divisible else batch_seconds
         self._divisible = divisible
-        self.limited = (max_time, max_items, max_batches) != (None, None, None)
+        self.limits = {"max_time": max_time, "max_items": max_items, "max_batches": max_batches}
+        self.limited = any(limit is not None for limit in self.limits.values())
         self.lease: Lease | None = None
         self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT)
         self._begun = math.inf
         self._cut: Callable[[], None] = lambda: None
+        self._inner: list[Budget] = []
 
     @classmethod
     def of_worker(cls, terms: Terms) -> Budget:
@@ -228,6 +231,39 @@ class Budget:
             self.reason = reason
         if self._divisible:
             self._cut()
+        for inner in list(self._inner):
+            inner.stop(reason)
+
+    def adopt(self, inner: Budget) -> None:
+        """Let a run that is part of this one end with it."""
+        if self._deadline < inner._deadline:
+            inner._deadline = self._deadline
+            inner.limited = True
+        self._inner.append(inner)
+        if self.reason is not None:
+            inner.stop(self.reason)
+
+    def release(self, inner: Budget) -> None:
+        """Let it go, when it has ended."""
+        self._inner.remove(inner)
+
+    def extend(self, seconds: float) -> None:
+        """Move the deadline, if there is one, and those of the runs that are part of this one; from any thread."""
+        self._deadline += seconds
+        for inner in list(self._inner):
+            inner.extend(seconds)
+
+    def wake(self) -> None:
+        """End a wait of the main thread for input; from any thread, when there is a reason to stop."""
+        if self.waiting and self.wakeable and not self.waking:
+            self.waking = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    def leave(self) -> None:
+        """End the run at once, as a second stop signal does; from any thread. Without signals it stops soon."""
+        if self.wakeable:
+            self.leaving = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def lose(self) -> None:
         """Stop, and commit nothing more: what is worked on is somebody else's by now."""
@@ -272,10 +308,9 @@ class Budget:
             while not ended.wait(_WATCH_EVERY):
                 self.look()
                 tick()
-                if self.waiting and self.wakeable and not self.waking and self._clock() >= self._deadline:
+                if self.waiting and self.wakeable and self._clock() >= self._deadline:
                     self.stop("time")
-                    self.waking = True
-                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+                    self.wake()
 
         thread = threading.Thread(target=watch, name="batchkit-watch", daemon=True)
         thread.start()
@@ -296,16 +331,33 @@ def _stop_all(reason: str) -> None:
         budget.stop(reason)
 
 
+_outer = threading.local()
+"""The budget of which the runs in this thread are a part, if there is one."""
+
+
+@contextmanager
+def part_of(budget: Budget) -> Iterator[list[Budget]]:
+    """Let runs in this thread end when `budget` does; yield a list of those that began."""
+    begun: list[Budget] = []
+    _outer.budget, _outer.begun = budget, begun
+    try:
+        yield begun
+    finally:
+        _outer.budget = None
+
+
 @contextmanager
 def stopping_on_signals(
     budget: Budget, abort: Callable[[int], None], say: Callable[[str], None] = lambda _text: None
 ) -> Iterator[None]:
     """Turn the first stop signal into a stop request, of which `say` tells, and the second into `abort(number)`.
 
-    Does nothing outside the main thread, where Python handles no signals. Earlier handlers are put back at the end.
+    Outside the main thread, where Python handles no signals, the run stops with the one it is part of, if it is of any.
+    Earlier handlers are put back at the end.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        with _adopted(budget):
+            yield
         return
     seen = False
 
@@ -317,7 +369,7 @@ def stopping_on_signals(
             signal.signal(number, earlier[number])
             os.kill(os.getpid(), number)
             return
-        if seen and not budget.waking:
+        if (seen or budget.leaving) and not budget.waking:
             abort(number)
         if not budget.waking:
             seen = True
@@ -342,6 +394,20 @@ def stopping_on_signals(
         budget.wakeable = False
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _adopted(budget: Budget) -> Iterator[None]:
+    outer: Budget | None = getattr(_outer, "budget", None)
+    if outer is None:
+        yield
+        return
+    _outer.begun.append(budget)
+    outer.adopt(budget)
+    try:
+        yield
+    finally:
+        outer.release(budget)
 
 
 def seconds_of(duration: Duration | None, name: str) -> float | None:

@@ -453,8 +453,13 @@ def command_of(function: Any) -> Any:
 
 
 def name_of(function: Callable[..., Any] | None) -> str | None:
-    """Return the name by which a job knows its function; `None` for none."""
+    """Return the name by which a job knows its function; `None` for none.
+
+    That is its own, unless who makes the job has given it one that stays when the function is renamed.
+    """
     if function is None:
         return None
+    if (given := getattr(function, "__batchkit_name__", None)) is not None:
+        return str(given)
     function = _unwrapped(function)
     return str(getattr(function, "__qualname__", type(function).__qualname__)).replace("<locals>.", "")

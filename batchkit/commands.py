@@ -71,7 +71,7 @@ class Command:
 
     def __init__(self, template: str, *, timeout: float | None = None, batch: bool = False) -> None:
         """Split the template and look for the program. Raises `UsageError`."""
-        words = _words_of(template)
+        words = words_of(template, instead=_INSTEAD)
         self.template = template
         self.batch = batch
         self.timeout = timeout
@@ -193,7 +193,12 @@ class Command:
             ) from None
 
 
-def _words_of(template: str) -> list[str]:
+_INSTEAD = "give: sh -c 'one \"$1\" | two' -- {}"
+"""How a template asks for a shell."""
+
+
+def words_of(template: str, *, instead: str) -> list[str]:
+    """Return the words of a command that runs without a shell; `instead` says how to have one. Raises `UsageError`."""
     if not isinstance(template, str):
         raise UsageError(f"the command is {template!r}; give one text, such as 'convert {{}} out/{{#}}.png'")
     try:
@@ -207,7 +212,7 @@ def _words_of(template: str) -> list[str]:
     if asked := _shell_words(template):
         raise UsageError(
             f"the command '{template}' runs without a shell, to which '{asked[0]}' would be an argument; "
-            "put it in quotes if it is to be one, or give: sh -c 'one \"$1\" | two' -- {}"
+            f"put it in quotes if it is to be one, or {instead}"
         )
     return words
 

@@ -8,6 +8,8 @@
     ├── WorkerDied                       the process in which the function was called is gone
     ├── CommandFailed                    a command ended with a status other than 0; raised by `batchkit.command`
     ├── UnreadableItem                   why an item could not be read; also a ValueError
+    ├── PhaseFailed             exit 1   a phase of a workflow failed, or cannot begin
+    ├── RollbackFailed          exit 1   what undoes a phase of a workflow failed
     ├── StorageError            exit 1   the disk refused to open, write, sync or rename
     ├── DamageError             exit 1   what batchkit stored earlier is unreadable or gone
     ├── JobLocked               exit 4   another run holds the job
@@ -59,6 +61,22 @@ class ItemError(BatchkitError):
 
 class TooManyFailures(BatchkitError):
     """More items failed than `max_failures` allows; everything handled so far is committed."""
+
+
+class PhaseFailed(BatchkitError):
+    """A phase of a workflow failed, or cannot begin; those at work beside it came to their ends.
+
+    phases: name → what went wrong, for each that failed.
+    """
+
+    def __init__(self, message: str, *, phases: dict[str, str] | None = None) -> None:
+        """Keep the phases beside the message."""
+        super().__init__(message)
+        self.phases = phases or {}
+
+
+class RollbackFailed(BatchkitError):
+    """What undoes a phase failed; the rollback is unfinished and goes on there when it is run again."""
 
 
 class WorkerDied(BatchkitError):

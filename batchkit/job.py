@@ -13,6 +13,7 @@
 
     and while several workers are at it
 
+      request.json             what others ask of the run; see `steering.py`
       stop                     {"run", "reason"}: the workers of that run are to stop
       plan.lock                held by whoever changes the plan
       quota.json               items and batches that may still be done; see `quota.py`
@@ -42,6 +43,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+STATE_DIR = ".batchkit"
 FORMAT = 2
 PLAN_FORMAT = 1
 LOCK_PATIENCE = 1.0
@@ -127,11 +129,16 @@ class Status(NamedTuple):
     share: float | None
 
 
-def check_name(name: str) -> str:
-    """Return a job's name if it can be one. Raises `UsageError`: names never lead out of the state directory."""
+def check_name(name: str, what: str = "job") -> str:
+    """Return the name of a job, or of something else, if it can be one. Raises `UsageError`.
+
+    Names never lead out of the state directory.
+    """
     bad = not name or name[0] in "-." or len(name.encode()) > 200  # noqa: PLR2004  # file systems end at 255
     if bad or any(char in '/\\:*?"<>|' or not char.isprintable() for char in name):
-        raise UsageError(f"the job name {name!r} cannot be used; give a plain name without separators, such as 'load'")
+        raise UsageError(
+            f"the {what} name {name!r} cannot be used; give a plain name without separators, such as 'load'"
+        )
     return name
 
 
@@ -330,6 +337,15 @@ class JobDirectory:
         lines = (files.read_bytes(self.own("lease")) or b"").splitlines()
         return b"".join(line for line in lines if line.startswith(b"token="))
 
+    def live_parts(self) -> list[JobDirectory]:
+        """Return what is worked on now, if anything is: the slices, each by itself, or the whole job."""
+        held_ones = [_number_in(path) for path in self._leases() if lease_looks_held(path)]
+        if not held_ones:
+            return [self]
+        manifest = self.load()
+        of = max(held_ones) if manifest is None else manifest.slices
+        return [JobDirectory(self.state_dir, self.name, Slice(number, of)) for number in held_ones]
+
     # Requests to stop
 
     def ask_to_stop(self, run: int, reason: str) -> None:
@@ -413,7 +429,7 @@ class JobDirectory:
 
     def commits(self, manifest: Manifest) -> list[Checkpoint | None]:
         """Return the newest commit of each shard, for looking only."""
-        return [journal.last(self.shard_path(shard.number)) for shard in manifest.plan]
+        return [journal.newest(self.shard_path(shard.number)) for shard in manifest.plan]
 
     def remove(self) -> None:
         """Remove the job's directory; its output stays."""
@@ -493,11 +509,16 @@ def _nothing(*_: object) -> None:
     """Do nothing."""
 
 
-def names(state_dir: str) -> Sequence[str]:
-    """Return the names of the jobs in a state directory, sorted."""
+def names(state_dir: str, file: str = "job.json") -> list[str]:
+    """Return the names of the jobs in a state directory, sorted. file: what each of them has, and nothing else."""
     with files.naming("read", state_dir):
         try:
             entries = [entry.name for entry in os.scandir(state_dir) if entry.is_dir()]
         except FileNotFoundError:
             return []
-    return sorted(name for name in entries if os.path.exists(os.path.join(state_dir, name, "job.json")))
+    return sorted(name for name in entries if os.path.exists(os.path.join(state_dir, name, file)))
+
+
+def state_directory(given: str | os.PathLike[str] | None) -> str:
+    """Return the state directory: the one given, $BATCHKIT_STATE_DIR, or `.batchkit` here."""
+    return os.path.abspath(given or os.environ.get("BATCHKIT_STATE_DIR") or STATE_DIR)

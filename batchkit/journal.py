@@ -91,6 +91,11 @@ def _decode_checkpoint(line: bytes) -> Checkpoint:
     return Checkpoint._make([*(entry[name] for name in names), entry.get("end", False), entry.get("kept")])
 
 
+def commit_in(line: bytes) -> Checkpoint | None:
+    """Return the commit that a line without its LF proves; `None`: it is none."""
+    return None if _sequence(line) is None else _decode_checkpoint(line)
+
+
 class Header(NamedTuple):
     """The first line of a journal: whose it is."""
 
@@ -205,8 +210,8 @@ def newest(path: str) -> Checkpoint | None:
         finally:
             files.kernel.close(fd)
     for line in reversed(data.split(b"\n")):
-        if _sequence(line) is not None:
-            return _decode_checkpoint(line)
+        if (point := commit_in(line)) is not None:
+            return point
     return None if size <= TAIL else last(path)  # a cursor of the user's own may be long
 
 

@@ -22,7 +22,7 @@ def load(spec: str) -> Callable[..., Any]:
     place, colon, name = spec.rpartition(":")
     if not colon or not place or not name:
         raise UsageError(f"the function is '{spec}'; give pkg.module:name or path.py:name")
-    module = _module_of(place)
+    module = module_of(place)
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -80,7 +80,7 @@ _FILES: dict[str, str] = {}
 """Modules that were run from a file by its path → that path."""
 
 _STAMPS: dict[str, tuple[int, int]] = {}
-"""Time and size of these files when they were run: one that has changed since is run anew."""
+"""Modules by name → time and size of their files when they were run: one that has changed since is run anew."""
 
 
 def _known(module: types.ModuleType) -> str:
@@ -88,7 +88,8 @@ def _known(module: types.ModuleType) -> str:
     return f"; it has {', '.join(names[:8])}" if names else ""
 
 
-def _module_of(place: str) -> types.ModuleType:
+def module_of(place: str) -> types.ModuleType:
+    """Return the module that a name or a path ending in .py names. Raises `UsageError`."""
     if place.endswith(".py") and not os.path.isfile(place):
         raise UsageError(f"there is no file '{place}' to take the function from")
     try:
@@ -106,7 +107,7 @@ def _run_file(path: str) -> types.ModuleType:
     stamp = os.stat(path).st_mtime_ns, os.stat(path).st_size
     for module in list(sys.modules.values()):  # run twice, it would have two classes of each name
         same = getattr(module, "__file__", None) == path and module.__name__ != "__main__"
-        if same and _STAMPS.get(path, stamp) == stamp:
+        if same and _STAMPS.get(module.__name__, stamp) == stamp:
             return module
     sys.path.append(os.path.dirname(path))  # at the end: a file named as a library module must not take its place
     name = os.path.splitext(os.path.basename(path))[0]
@@ -116,6 +117,6 @@ def _run_file(path: str) -> types.ModuleType:
     module = sys.modules[name] = types.ModuleType(name)
     module.__file__ = path
     module.__spec__ = importlib.machinery.ModuleSpec(name, loader, origin=path)
-    _FILES[name], _STAMPS[path] = path, stamp
+    _FILES[name], _STAMPS[name] = path, stamp
     loader.exec_module(module)
     return module

@@ -17,7 +17,7 @@ from batchkit.lifeline import Lifeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _MOST = 64 << 20
 """Bytes of standard output, which is kept in memory."""
@@ -54,18 +54,23 @@ class Ended(NamedTuple):
     err: bytes
 
 
-def run(
+def run(  # noqa: PLR0913  # what a program can be given
     words: Sequence[bytes],
     *,
     path: str | None = None,
     given: bytes | None = None,
     env: Mapping[bytes, bytes] | None = None,
     timeout: float | None = None,
+    cwd: str | None = None,
+    into: int | None = None,
+    heard: Callable[[bytes], object] | None = None,
 ) -> Ended:
     """Run a program with `words` as its arguments, the first of which is its name; safe in many threads at once.
 
     path: of the program; `None`: it is looked for by its name. given: its standard input; `None`: nothing.
-    env: its environment; `None`: ours. timeout: in seconds, `None`: no limit.
+    env: its environment; `None`: ours. timeout: in seconds, `None`: no limit. cwd: where it runs; `None`: here.
+    into: a descriptor that its standard output goes to, of which nothing is kept then; `None`: it is kept.
+    heard: gets what it prints at once, standard error too.
 
     What it leaves running when it ends lives on and is not waited for: what that prints later is lost. Whatever this
     raises, the program and all that it started in its group has ended: `TimeoutError`; `CommandFailed` for more than
@@ -75,10 +80,11 @@ def run(
         source = stack.enter_context(_source(given))
         lifeline = Lifeline()
         stack.callback(lifeline.untie)
-        process = _start(words, path, source, env, lifeline)
+        process = _start(words, path, source, env, lifeline, cwd, into)
         stack.callback(_living.pop, process.pid)
-        with process.stdout as out, process.stderr as err:  # type: ignore[union-attr]  # pipes, as asked for
-            return _attended(process, _Output(out), _Talk(err), timeout)
+        talk = _Talk(stack.enter_context(process.stderr), heard)  # type: ignore[arg-type]  # a pipe, as asked for
+        out = None if process.stdout is None else _Output(stack.enter_context(process.stdout), heard)
+        return _attended(process, out, talk, timeout)
 
 
 def _start(
@@ -87,6 +93,8 @@ def _start(
     source: IO[bytes] | None,
     env: Mapping[bytes, bytes] | None,
     lifeline: Lifeline,
+    cwd: str | None,
+    into: int | None,
 ) -> subprocess.Popen[bytes]:
     thread = threading.get_ident()
     _starting[thread] = None
@@ -97,10 +105,11 @@ def _start(
             words,
             executable=path,
             stdin=subprocess.DEVNULL if source is None else source,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if into is None else into,
             stderr=subprocess.PIPE,
             bufsize=0,
             env=env,
+            cwd=cwd,
             pass_fds=lifeline.fds,
             start_new_session=True,  # Ctrl-C is for us, and the group can be ended as a whole
         )
@@ -170,8 +179,9 @@ def _memory() -> Any:
 class _Output:
     """All that comes out of a pipe."""
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, heard: Callable[[bytes], object] | None = None) -> None:
         self.fd: int = pipe.fileno()
+        self._heard = heard
         self._blocks: list[bytes] = []
         self._size = 0
 
@@ -185,6 +195,8 @@ class _Output:
     def read(self) -> bool:
         """Read a block; return whether there can be more."""
         block = os.read(self.fd, _BLOCK)
+        if self._heard is not None:
+            self._heard(block)
         self.take(block)
         return bool(block)
 
@@ -208,15 +220,16 @@ class _Talk(_Output):
         self._blocks = [(self.all() + block)[-_TAIL:]] if block else self._blocks
 
 
-def _attended(process: subprocess.Popen[bytes], out: _Output, err: _Output, timeout: float | None) -> Ended:
-    """Listen to a program until it ends, or end it."""
+def _attended(process: subprocess.Popen[bytes], out: _Output | None, err: _Output, timeout: float | None) -> Ended:
+    """Listen to a program until it ends, or end it. out: `None`: its standard output goes elsewhere."""
+    pipes = [err] if out is None else [out, err]
     try:
-        in_time = _listen(process, out, err, None if timeout is None else time.monotonic() + timeout)
+        in_time = _listen(process, pipes, None if timeout is None else time.monotonic() + timeout)
         if in_time:
             status = process.wait()
-            out.read_rest()
-            err.read_rest()
-            return Ended(status, out.all(), err.all())
+            for pipe in pipes:
+                pipe.read_rest()
+            return Ended(status, b"" if out is None else out.all(), err.all())
     except BaseException as error:
         _end(process, _GRACE if isinstance(error, Exception) else _HURRY)
         raise
@@ -228,9 +241,9 @@ def _attended(process: subprocess.Popen[bytes], out: _Output, err: _Output, time
     raise late
 
 
-def _listen(process: subprocess.Popen[bytes], out: _Output, err: _Output, deadline: float | None) -> bool:
+def _listen(process: subprocess.Popen[bytes], heard: Sequence[_Output], deadline: float | None) -> bool:
     """Take what a program prints until it has ended; return False if that is not before the deadline."""
-    pipes = {out.fd: out, err.fd: err}
+    pipes = {pipe.fd: pipe for pipe in heard}
     with _watch(process) as watch:
         poll = select.poll()
         for fd in (*pipes, *watch):

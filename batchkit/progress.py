@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
+from importlib.util import find_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Progress:
         self._begun = clock()
         self._due = self._begun + {"bar": FIRST_LOOK, "log": LOG_EVERY[0]}.get(self._mode, float("inf"))
         self._bar: Any = None
+        self._alone = threading.current_thread() is threading.main_thread()  # else it may be one of several bars
         self._lock = threading.Lock()
 
     def show(self, at: int, items: int, failed: int = 0) -> float:
@@ -88,7 +91,7 @@ class Progress:
         self._bar.refresh()
 
     def _make_bar(self) -> Any:
-        if _in_notebook():
+        if _in_notebook() and find_spec("ipywidgets") is not None:  # else a bar of text does
             from tqdm.notebook import tqdm  # noqa: PLC0415  # 60 ms, and only long runs show a bar
         else:
             from tqdm import tqdm  # type: ignore[assignment]  # noqa: PLC0415
@@ -99,6 +102,7 @@ class Progress:
             file=self._stream if not _in_notebook() else None,
             ncols=None if _in_notebook() else max(40, shutil.get_terminal_size().columns - 3),  # room for an echoed ^C
             bar_format=_BAR if self._total else _NO_BAR,
+            leave=self._alone,
         )
         bar.start_t -= self._clock() - self._begun
         return bar
@@ -116,10 +120,12 @@ class Progress:
         return f"{self._name}: {', '.join(parts)}"
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar as it stands; one of several goes, for the others move up."""
         if self._bar is not None:
             with suppress(OSError, ValueError):
                 self._bar.close()
+                if not self._alone:
+                    self._stream.write("\r")  # where the line of a bar that goes is blanked, but not left
 
 
 def _of_which(failed: int) -> str:
@@ -148,14 +154,21 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h {minutes % 60:02d}m"
 
 
-def sayer(progress: str) -> Callable[[str], None]:
-    """Return what tells people something: on standard error, or nowhere where progress is off."""
-    return _say_nothing if progress == "none" else _say
+def sayer(progress: str, name: str = "batchkit") -> Callable[[str], None]:
+    """Return what tells people something: on standard error, or nowhere where progress is off.
+
+    name: of who talks.
+    """
+    return _say_nothing if progress == "none" else partial(_say, name)
 
 
-def _say(text: str) -> None:
+def _say(name: str, text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # nobody may listen
-        sys.stderr.write(f"batchkit: {text}\n")
+        line = f"{name}: {text}"
+        if (bars := sys.modules.get("tqdm")) is not None:
+            bars.tqdm.write(line, file=sys.stderr)  # above what bars there are
+        else:
+            sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 

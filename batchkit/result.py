@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from batchkit.display import card
 from batchkit.progress import duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from batchkit.frames.columns import Frame
     from batchkit.model import Failure
 
 EXIT_COMPLETED = 0
@@ -32,6 +34,7 @@ _REASONS = {
     "items": "the number of items asked for is done",
     "batches": "the number of batches asked for is done",
     "output": "nobody reads the output any more",
+    "request": "somebody asked it to stop",
 }
 
 
@@ -102,6 +105,16 @@ class Result(NamedTuple):
         """Yield the items that failed for good in any run, and were not run again since, in input order."""
         return self.read_failures()
 
+    def to_polars(self) -> Frame:
+        """Return `results()` as a table, in memory: dicts as rows, anything else in one column, "result".
+
+        Raises `UsageError` where the results are not kept, and `polars.exceptions.PolarsError` for values that have no
+        common type.
+        """
+        from batchkit.frames.columns import frame_of_results  # noqa: PLC0415  # polars takes 150 ms
+
+        return frame_of_results(list(self.results()))
+
     def summary(self) -> str:
         """Say in one line what was done and what comes next."""
         part = f" (slice {self.part})" if self.part else ""
@@ -146,6 +159,25 @@ class Result(NamedTuple):
     def __repr__(self) -> str:
         """Return the summary, so that a notebook cell or a prompt says what happened."""
         return f"<Result {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Return the same for a notebook, as a card."""
+        facts = {
+            "done": f"{self.done:,}" + (f" of {self.total:,}" if self.total not in {None, self.done} else ""),
+            "failed": f"{self.failed:,}" if self.failed else None,
+            "skipped": f"{self.skipped:,}" if self.skipped else None,
+            "left": f"{self.left:,}" if self.left else None,
+            "this run": f"{self.new:,} in {duration(self.seconds)}, {self.rate:,.0f}/s",
+            "why": self.reason,
+            "output": self.output,
+            "next": self._to_do(),
+        }
+        return card(self.job or "in memory", self.status, self.share, facts)
+
+    def _to_do(self) -> str | None:
+        if not self.completed:
+            return "run it again to go on"
+        return "look at .failures()" if self.failed else None
 
 
 class Retried(Result):

@@ -230,11 +230,18 @@ def _leave_rows(job: JobDirectory, earlier: Manifest, output: Output) -> None:
 
 def refuse_to_repeat(job: JobDirectory, manifest: Manifest, output: Output | None) -> None:
     """Raise `UsageError` where starting over would store rows once more beside those that are there."""
-    if output is not None and not getattr(output, "repeatable", True) and manifest.ready and output.has_rows():  # type: ignore[attr-defined]
+    if would_repeat(manifest, output):
         raise UsageError(
             f"the rows that the job '{job.name}' has stored stay in the table, and starting over would add them once "
             f"more; give the output mode=replace or mode=upsert, or delete them and run: batchkit rm {job.name}"
         )
+
+
+def would_repeat(manifest: Manifest, output: Output | None) -> bool:
+    """Tell whether starting over would store rows once more beside those that are there."""
+    if output is None or getattr(output, "repeatable", True) or not manifest.ready:
+        return False
+    return bool(output.has_rows())  # type: ignore[attr-defined]  # which such an output has
 
 
 def _first_plan(reader: Reader, slices: int, *, numbered: bool) -> list[Shard]:

@@ -27,6 +27,7 @@ from batchkit.rounds import (
     still_failed,
 )
 from batchkit.run import as_job, publish
+from batchkit.steering import listening
 from batchkit.work import Work
 
 TYPE_CHECKING = False
@@ -64,7 +65,7 @@ def retry(job: JobDirectory, again: Again, limit: Limit, options: dict[str, Any]
     options: what a call that goes on with this one is to know. Raises `UsageError` where the output cannot be amended,
     `TooManyFailures` if too many are left for it to appear.
     """
-    with job.locked():
+    with job.locked(), listening(job, again.budget):
         job.clean()
         manifest = job.load()
         if manifest is None:

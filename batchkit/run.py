@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from contextlib import closing
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from batchkit import files
+from batchkit import __version__, files
 from batchkit.account import Account
 from batchkit.budget import Interrupted
 from batchkit.destination import MemoryDestination, leave_output, refuse_lost_beginning, stored, stored_in
@@ -24,6 +25,7 @@ from batchkit.result import OTHERS_LEFT, Result, reason_for_people
 from batchkit.resume import Outputs, Wishes, open_job
 from batchkit.rounds import ended, merged_by, proved, resolved_by, rounds_of, settled, still_failed, stored_beside
 from batchkit.shards import Shards, Streams
+from batchkit.steering import listening
 from batchkit.tally import Tally
 from batchkit.writers.memory import MemoryOutput
 from batchkit.writers.printed import PrintedOutput
@@ -70,7 +72,7 @@ def in_memory_of_workers(work: Work) -> Result:
 def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
     """Run under the job's lock, and record the run's beginning and end."""
     job.make()
-    with job.locked():
+    with job.locked(), listening(job, work.budget):
         try:
             opened = _open(work, job, wishes)
         except Interrupted:  # while a pipe was read up to the cursor
@@ -81,7 +83,7 @@ def as_job(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
 def as_slice(work: Work, job: JobDirectory, wishes: Wishes) -> Result:
     """Run a slice of a job under its own lease; the job's lock is held only while the job is begun and published."""
     job.make()
-    with job.slice_locked(work.budget.lose, sayer(work.progress)) as left:
+    with job.slice_locked(work.budget.lose, sayer(work.progress)) as left, listening(job, work.budget):
         with job.locked():
             opened = _open(work, job, wishes)
             none = [None for _ in opened.order]  # the first slice does this, before any has stored something
@@ -106,11 +108,11 @@ def _recorded(
 ) -> Result:
     """Record the beginning and the end of a run."""
     number = sum("start" in entry for entry in job.runs()) + 1
-    job.record_run({"run": number, "start": time.time(), "pid": os.getpid()})
+    job.record_run({"run": number, **_beginning(work, opened)})
     end: dict[str, Any] = {"status": "failed", "reason": "interrupted"}
     try:
         result = run(work, job, opened, number)
-        counts = {name: getattr(result, name) for name in ("done", "failed", "skipped", "new")}
+        counts = {name: getattr(result, name) for name in ("done", "failed", "skipped", "new", "share")}
         end = {"status": result.status, "reason": result.reason, **counts}
     except Exception as error:
         end = {"status": "failed", "reason": str(error) or type(error).__name__}
@@ -119,6 +121,22 @@ def _recorded(
         seconds = round(time.monotonic() - work.begun, 3)
         job.record_run({"run": number, "end": time.time(), **end, "seconds": seconds})
     return result
+
+
+def _beginning(work: Work, opened: OpenJob) -> dict[str, Any]:
+    """Return what is recorded of a run when it begins: when and where, how it works, and how far the job is."""
+    tally = _tally(work, opened, (0, 0))
+    options = ("workers", "concurrency", "batch_size", "rate")
+    return {
+        "start": time.time(),
+        "pid": os.getpid(),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "batchkit": __version__,
+        **{name: getattr(work, name) for name in options},
+        **work.budget.limits,
+        "from": {"items": tally.handled, "share": tally.share},
+    }
 
 
 def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
@@ -175,8 +193,12 @@ def _work_on_slice(work: Work, job: JobDirectory, opened: OpenJob, number: int) 
 
 
 def _account(work: Work, name: str, opened: OpenJob, resolved: tuple[int, int]) -> Account:
+    return Account(work, name, _tally(work, opened, resolved))
+
+
+def _tally(work: Work, opened: OpenJob, resolved: tuple[int, int]) -> Tally:
     plan, points = [state.shard for state in opened.shards], [state.base for state in opened.shards]
-    return Account(work, name, Tally(work.reader, plan, points, resolved))
+    return Tally(work.reader, plan, points, resolved)
 
 
 def _shards_done(

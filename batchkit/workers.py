@@ -22,6 +22,7 @@ from batchkit.quota import Quota
 from batchkit.resume import recover
 from batchkit.shards import Shards
 from batchkit.sharing import Sharing
+from batchkit.steering import Listener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class _Worker:
         self._run = task.run
         self._claim = task.claim
         job = JobDirectory(task.state_dir, task.name, task.part)
+        self._listener = Listener(job, task.claim, self._budget)
         output = work.make_output(job, task.uuid)
         self._place = Place(job, task.uuid, task.slices, output, task.frozen, task.rounds)
         self._shards = Shards(work, task.name, task.run, None)
@@ -121,6 +123,7 @@ class _Worker:
         return Report(self._points, self._budget.reason)
 
     def _look_for_stop(self) -> None:
+        self._listener.listen()
         reason = self._place.job.asked_to_stop(self._run)
         if reason == LEASE_LOST or self._place.job.claim() != self._claim:  # or a later run has begun, and ours is dead
             self._budget.lose()

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
 
+from tests.children import Nursery
+from tests.kernels import Unsynced, installed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from tests.postgres import Database, Server
     from tests.tables import Tables
 
 PATIENCE = 30.0
 """Seconds after which a command that should have ended counts as hanging."""
+
+
+IN_MEMORY = "/dev/shm"
+"""Where Linux keeps files in memory."""
+
+ROOM = 1 << 30
+"""Bytes that must be free there: containers have 64 MB, which some tests would fill."""
 
 
 class Ended(NamedTuple):
@@ -53,6 +65,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _signals() -> None:
     """Let signals do what they usually do: under `nohup` SIGHUP would be ignored, by us and by what tests start."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _on_disk(request: pytest.FixtureRequest) -> bool:
+    return any(request.node.get_closest_marker(name) for name in ("disk", "soak"))
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Give a directory in memory, where there is one: syncs, most of the time of a small job, cost nothing there.
+
+    The full series, and tests with the marker `disk`, have one on the disk.
+    """
+    if _on_disk(request) or not os.access(IN_MEMORY, os.W_OK) or shutil.disk_usage(IN_MEMORY).free < ROOM:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY, prefix="batchkit-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(autouse=True)
+def _unsynced(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Do without syncs in this process where they would cost something all the same; those it starts make them."""
+    if _on_disk(request):
+        yield
+        return
+    with installed(Unsynced()):
+        yield
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """Give a process whose children may use polars."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture

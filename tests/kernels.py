@@ -38,13 +38,13 @@ def installed(kernel: Any) -> Iterator[Any]:
 
 
 class Hooked(files.Kernel):
-    """The real kernel, with a hook before each of the calls named."""
+    """The kernel in place, with a hook before each of the calls named."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.count = 0
         self._lock = threading.Lock()
         for name in names:
-            setattr(self, name, self._hooked(name, getattr(files.Kernel, name)))
+            setattr(self, name, self._hooked(name, getattr(files.kernel, name)))
 
     def _hooked(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def hooked(*args: Any, **extra: Any) -> Any:

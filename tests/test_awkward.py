@@ -15,6 +15,7 @@ import pytest
 
 import batchkit
 from tests.children import in_child
+from tests.conftest import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,8 +195,12 @@ def test_waiting_for_a_pipe_that_was_read_before_ends_by_the_limit() -> None:
     """A resume that reads past what is done, or waits for more, is stopped like any other wait."""
     first = shell("printf 'a\\nb\\n' | batchkit process - -o out.txt --job pipe --max-items 1")
     assert first.returncode == 75
-    again = shell("(printf 'a\\n'; exec sleep 20) | batchkit process - -o out.txt --job pipe --max-time 0.5")
-    assert again.returncode == 75
+    words = ["process", "-", "-o", "out.txt", "--job", "pipe", "--max-time", "0.5"]
+    with subprocess.Popen([sys.executable, "-m", "batchkit", *words], stdin=subprocess.PIPE) as again:
+        assert again.stdin is not None
+        again.stdin.write(b"a\n")
+        again.stdin.flush()  # and left open: there may be more to come
+        assert again.wait(PATIENCE) == 75
     assert shell("printf 'a\\nb\\n' | batchkit process - -o out.txt --job pipe").returncode == 0
     assert Path("out.txt").read_text() == "a\nb\n"
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import math
+import threading
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from batchkit.budget import Budget, seconds_of, seconds_until
+from batchkit.budget import Budget, part_of, seconds_of, seconds_until, stopping_on_signals
 from batchkit.errors import UsageError
 
 QUICK = settings(max_examples=60, deadline=None)
@@ -292,6 +293,61 @@ class TestDurations:
             return
         assert seconds is not None
         assert 0 <= seconds < math.inf
+
+
+class TestPartOf:
+    """Runs that are part of another one, in threads of their own."""
+
+    def test_a_part_stops_with_the_whole_and_its_batch_is_cut(self) -> None:
+        """A request to stop the whole reaches each part that is at work, and those that begin later."""
+        whole, part, later = Budget(), Budget(), Budget()
+        cuts = Cuts()
+        part.attach(cuts)
+        whole.adopt(part)
+        whole.stop("SIGTERM")
+        whole.adopt(later)
+        assert (part.reason, later.reason, cuts.count) == ("SIGTERM", "SIGTERM", 1)
+
+    def test_a_part_that_has_ended_hears_no_more(self) -> None:
+        """What has been let go is not stopped."""
+        whole, part = Budget(), Budget()
+        whole.adopt(part)
+        whole.release(part)
+        whole.stop("SIGTERM")
+        assert part.reason is None
+
+    @pytest.mark.parametrize(
+        ("whole_time", "part_time", "room"), [(5, 50, 0), (50, 5, 0), (50, None, 10), (None, None, 10)]
+    )
+    def test_a_part_ends_at_the_earlier_of_both_deadlines(
+        self, whole_time: float | None, part_time: float | None, room: int
+    ) -> None:
+        """It never outlives the whole, and may end before it."""
+        clock = Clock()
+        whole, part = Budget(max_time=whole_time, clock=clock), Budget(max_time=part_time, clock=clock)
+        whole.adopt(part)
+        clock.now += 6
+        assert part.room(10, clock.now) == room
+
+    def test_runs_in_a_thread_are_parts_while_the_block_runs(self) -> None:
+        """Those that begin there are adopted, those of other threads and later ones are not."""
+        whole, inside, after, elsewhere = Budget(), Budget(), Budget(), Budget()
+
+        def run(budget: Budget) -> None:
+            with stopping_on_signals(budget, abort=lambda _: None):
+                whole.stop("SIGTERM")
+
+        def thread() -> None:
+            with part_of(whole) as begun:
+                run(inside)
+                assert begun == [inside]
+            run(after)
+
+        for target in (thread, lambda: run(elsewhere)):
+            one = threading.Thread(target=target)
+            one.start()
+            one.join()
+        assert (inside.reason, after.reason, elsewhere.reason) == ("SIGTERM", None, None)
 
 
 class TestUntil:

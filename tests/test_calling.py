@@ -604,3 +604,12 @@ class TestLoading:
             load(spec)
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_changes_often_is_run_as_it_is_now(workdir: Path) -> None:
+    """Also when a function is asked for again after the second version: never one of the first."""
+    path = workdir / "changing_work.py"
+    for number in (1, 22, 333):
+        path.write_text(f"def number(_item):\n    return {number}\n")
+        for _ in range(2):
+            assert load(f"{path}:number")(None) == number

@@ -218,7 +218,7 @@ class TestStopping:
     def test_a_killed_run_is_gone_on_with(self, start_cli: Start, cli: Cli) -> None:
         """What was committed is not run again; the command in hand dies with the run, and cannot go on beside."""
         words = "process", "items.txt", "-b", "1", "-o", "o.txt"
-        wait = "sleep 60 & sleep 0.3; echo $! > pid; wait"
+        wait = "sleep 60 & sleep 0.3; echo $! > pid; wait; exec sleep 60"  # a group need not die all at once
         held = f"sh -c '[ \"$1\" != b ] || [ -e go ] || {{ {wait}; }}; echo $1 >> ran; echo $1' -- {{}}"
         with start_cli(*words, "-x", held) as process:
             pid = number_in("pid")

@@ -122,17 +122,20 @@ def test_a_kill_at_any_boundary_costs_nothing_and_repeats_nothing(
     assert at - 1 == boundaries if interval != 0.000001 else abs(at - 1 - boundaries) < 8
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_journals")
-def test_a_kill_during_the_resume_after_a_kill_costs_nothing(tmp_path: Path) -> None:
-    """A resume is itself killed at every boundary, after first kills spread over the whole job."""
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(4, marks=pytest.mark.slow, id="sample"), pytest.param(1, marks=pytest.mark.soak, id="every")],
+)
+def test_a_kill_during_the_resume_after_a_kill_costs_nothing(tmp_path: Path, step: int) -> None:
+    """A resume is itself killed at every boundary, or some, after first kills spread over the whole job."""
     directory = tmp_path / "work"
     directory.mkdir()
     job = Job(directory, "out.csv", sync_interval=0)
     boundaries = job.boundaries()
     expected = job.output.read_bytes()
-    for first in range(3, boundaries, 7):
-        second = 1
+    for number, first in enumerate(range(3, boundaries, 7)):
+        second = 1 + number % step
         while True:
             job.clear()
             job.killed(first)
@@ -140,7 +143,7 @@ def test_a_kill_during_the_resume_after_a_kill_costs_nothing(tmp_path: Path) -> 
                 break
             job.run()
             job.check(expected, len(LINES))
-            second += 1
+            second += step
         assert second > 3
 
 
@@ -188,6 +191,7 @@ def test_a_kill_and_then_an_input_that_grew_give_the_whole_output(tmp_path: Path
         job.check(expected, len(LINES) + 3)
 
 
+@pytest.mark.disk
 @pytest.mark.slow
 def test_a_kill_while_a_job_starts_over_leaves_the_old_output_or_the_new_one(tmp_path: Path) -> None:
     """Until the new output replaces it, readers see the old file; starting over again always works."""
@@ -219,6 +223,7 @@ def test_a_renewed_journal_keeps_the_place(tmp_path: Path, interval: int | None)
     assert (tmp_path / "out.txt").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.disk
 def test_a_killed_run_repeats_only_the_batch_in_flight(tmp_path: Path) -> None:
     """The function's side effects: at least once, and twice only for the batch that was not committed."""
     directory = tmp_path / "work"

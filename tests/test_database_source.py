@@ -310,6 +310,7 @@ def test_rows_that_come_behind_the_end_are_taken_when_the_job_is_run_again(place
     assert run(source, grow, output="out.jsonl").new == 0
 
 
+@pytest.mark.slow
 def test_an_empty_table_is_nothing_to_do_until_it_has_rows(place: Place) -> None:
     """Success, on several workers, too."""
     fill(place, [])
@@ -524,6 +525,7 @@ def test_a_time_finer_than_python_knows_is_refused(workdir: Path) -> None:
 # Command line, credentials, servers ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_an_address(place: Place, cli: Cli) -> None:
     """Rows of a query to standard output; the default name of the job is the table's."""
     fill(place, range(3))
@@ -567,6 +569,7 @@ def test_credentials_are_in_no_file_and_no_message(postgres: Database, cli: Cli)
     assert again.code == 3, again.err
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_had_again(postgres: Database) -> None:
     """The page is read again: every row is there once."""
     place = Postgres(postgres)

@@ -18,7 +18,6 @@ import pytest
 import batchkit
 from batchkit import files, journal
 from batchkit.result import EXIT_FAILURES, EXIT_PAUSED
-from tests.children import Nursery
 from tests.failing_jobs import (
     BROKEN,
     DROPPED,
@@ -38,8 +37,10 @@ from tests.test_faults import FAULTS, descriptors
 from tests.test_soak import run_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from tests.children import Nursery
 
 SAMPLE = pytest.param(True, marks=pytest.mark.slow, id="sample")
 EVERY = pytest.param(False, marks=pytest.mark.soak, id="every")
@@ -107,14 +108,6 @@ def places(count: int, most: int, *, sampled: bool, seed: int = 0) -> list[int]:
     pick = random.Random(f"{seed} {count}")
     edges = [1 + count * index // (most - 2) for index in range(most - 1)]
     return [*(pick.randrange(start, stop) for start, stop in itertools.pairwise(edges)), count - 1, count]
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    """Give a process whose children may use polars."""
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
 
 
 @pytest.fixture(autouse=True)

@@ -24,17 +24,20 @@ from batchkit.writers.inserting import Cut, Placed, by_shard, cuts, origins, wov
 from batchkit.writers.kinds import output_for
 from batchkit.writers.memory import MemoryOutput
 from batchkit.writers.walking import Walk
-from tests.children import Nursery
 from tests.kernels import Hooked, Killing, PowerCut, Recording, Unsynced, installed, materialize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.children import Nursery
 
 NEVER = 9
 """The round of an item that fails for good."""
 
 CASES = ["out.txt", "out.jsonl", "out.csv", "out.csv.gz", "out.jsonl.zst", "out.parquet"]
 DIRECTORIES = ["jsonl/", "csv/", "csv.gz/", "parquet/"]
+QUICK = ["out.txt", "out.csv", "jsonl/"]
+REST = [name for name in [*CASES, *DIRECTORIES] if name not in QUICK]
 
 
 class Item(NamedTuple):
@@ -471,7 +474,7 @@ STEPS = st.lists(st.one_of(ITEMS, st.sampled_from(["round", "publish"])), max_si
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(first=ITEMS, steps=STEPS)
 @example(first=[Item(0, 1)], steps=["publish", "round", [Item(1)], "publish"])
-@pytest.mark.parametrize("name", [*CASES, *DIRECTORIES])
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in REST)])
 def test_any_order_of_shards_rounds_and_publications_gives_the_results_in_input_order(
     tmp_path_factory: pytest.TempPathFactory, name: str, first: list[Item], steps: list[Any]
 ) -> None:
@@ -508,14 +511,6 @@ def _merge(directory: Path, name: str, rounds: list[Round], marks: list[Any], at
     work.rounds, work.marks = rounds, marks
     with installed(Killing(at, torn=True)):
         work.publish()
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    """Give a process whose children may use polars."""
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
 
 
 @pytest.mark.slow

@@ -391,7 +391,7 @@ class TestDeaths:
         monkeypatch.setattr("batchkit.child._GRACE", 0.2)
 
         def function(_item: int) -> None:
-            os.closerange(3, 1000)
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             time.sleep(600)
 
         with isolated(function) as caller:
@@ -804,6 +804,7 @@ class Places(IndexBatch):
 class TestCurrentBatch:
     """The function knows as much about its call as in any caller."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("batched", [False, True])
     def test_keys_are_those_of_other_callers(self, batched: bool) -> None:
         """Job, shard, number, keys and cursor, of whole batches, stretches and after failures."""

@@ -43,12 +43,15 @@ ALLOWED: dict[str, set[str]] = {
     "frames.queries": {"frames.parquet"},
     "frames.loose": {*WORDS, "frames.columns"},
     "frames.copying": WORDS,
+    "frames.packing": {"frames.copying"},
     "databases": set(),
     "databases.address": WORDS,
     "databases.holding": set(),
     "databases.base": {*WORDS, "databases.address", "frames.loose"},
     "databases.sqlite": {*WORDS, "databases.address", "databases.base", "frames.copying", "frames.loose"},
-    "databases.postgres": {*WORDS, "databases.address", "databases.base", "frames.copying", "frames.loose"},
+    "databases.postgres": {
+        *WORDS, "databases.address", "databases.base", "frames.copying", "frames.loose", "frames.packing",
+    },
     "databases.duck": {*WORDS, "databases.address", "databases.base", "databases.holding", "frames.loose"},
     "databases.connecting": {
         "databases.address", "databases.base", "databases.duck", "databases.postgres", "databases.sqlite",
@@ -183,7 +186,8 @@ ALLOWED: dict[str, set[str]] = {
     # faces: everything below, in this order
     "progress": WORDS,
     "work": {*WORDS, *BASES, "budget", "calling", "destination", "failures", "job", "limit", "progress"},
-    "result": {*WORDS, "progress"},
+    "display": set(),
+    "result": {*WORDS, "display", "frames.columns", "progress"},
     "account": {*WORDS, *BASES, "progress", "result", "tally", "work"},
     "sharing": {*WORDS, *BASES, "plan"},
     "shards": {
@@ -193,15 +197,15 @@ ALLOWED: dict[str, set[str]] = {
     },
     "workers": {
         *WORDS, *BASES, "budget", "calling", "flight", "isolation", "job", "journal", "plan", "progress", "quota",
-        "resume", "shards", "sharing", "work",
+        "resume", "shards", "sharing", "steering", "work",
     },
     "pool": {
         *WORDS, "account", "budget", "child", "journal", "plan", "processes", "progress", "quota", "resume", "work",
         "workers", "writers.printed", "writers.stdout",
     },
     "run": {
-        *WORDS, *BASES, "account", "journal", "budget", "failure_file", "job", "plan", "pool", "resume", "rounds",
-        "shards", "tally", "progress", "result", "destination", "work", "writers.memory", "writers.printed",
+        *WORDS, *BASES, "", "account", "journal", "budget", "failure_file", "job", "plan", "pool", "resume", "rounds",
+        "shards", "steering", "tally", "progress", "result", "destination", "work", "writers.memory", "writers.printed",
     },
     "destination": {
         *WORDS, *BASES, "databases.address", "frames.schemas", "job", "resume", "rounds", "writers.custom",
@@ -210,7 +214,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "retrying": {
         *WORDS, *BASES, "budget", "destination", "failure_file", "failures", "job", "limit", "progress",
-        "readers.round", "result", "resume", "rounds", "run", "work", "writers.output",
+        "readers.round", "result", "resume", "rounds", "run", "steering", "work", "writers.output",
     },
     "options": {
         *WORDS, *BASES, "budget", "calling", "commands", "failures", "job", "limit", "loading", "pace", "retrying",
@@ -221,17 +225,74 @@ ALLOWED: dict[str, set[str]] = {
         "readers.delimited", "readers.lines", "readers.ndjson", "readers.parquet", "readers.paths", "readers.query",
         "readers.sequence", "readers.stream",
     },
-    "api": {
-        *WORDS, *BASES, "readers.share", "writers.custom", "budget", "calling", "destination", "job", "limit",
-        "loading", "options", "resume", "progress", "result", "retrying", "rounds", "run", "sources", "work",
-        "writers.printed",
+    "status": {*WORDS, *BASES, "destination", "job", "readers.share", "rounds", "writers.printed"},
+    "history": {*WORDS, "journal"},
+    "forecast": set(),
+    "overview": {*WORDS, "forecast", "job", "readers.share", "status"},
+    "report": set(),
+    "report.sampling": {*WORDS, "history", "job"},
+    "report.figures": {"overview", "report.sampling"},
+    "report.page": {*WORDS, "", "job", "overview", "progress", "report.figures", "report.sampling", "run"},
+    "steering": {*WORDS, "budget", "job", "locks"},
+    "existing": {
+        *WORDS, *BASES, "budget", "calling", "destination", "display", "job", "limit", "loading", "options",
+        "overview", "progress", "report.page", "result", "resume", "retrying", "rounds", "run", "status", "steering",
     },
-    "cli.options": {"commands", "errors", "loading", "result"},
+    "api": {
+        *WORDS, *BASES, "writers.custom", "budget", "calling", "destination", "job", "limit", "options", "resume",
+        "progress", "result", "run", "sources", "work",
+    },
+    "workflow": set(),
+    "workflow.states": WORDS,
+    "workflow.record": {*WORDS, "workflow.states"},
+    "workflow.store": {*WORDS, "job", "locks", "workflow.record", "workflow.states"},
+    "workflow.context": {
+        *WORDS, "existing", "budget", "commands", "programs", "workflow.record", "workflow.states", "workflow.store",
+    },
+    "workflow.phases": {*WORDS, "workflow.context", "workflow.record", "workflow.states"},
+    "workflow.snapshots": {*WORDS, "workflow.context", "workflow.record"},
+    "workflow.planning": {"workflow.phases", "workflow.record", "workflow.states"},
+    "workflow.outcome": {"progress", "result", "workflow.record", "workflow.states"},
+    "workflow.rollback": {
+        *WORDS, "existing", "budget", "job", "workflow.context", "workflow.phases", "workflow.record",
+        "workflow.snapshots", "workflow.states", "workflow.store",
+    },
+    "workflow.engine": {
+        *WORDS, "api", "existing", "budget", "progress", "result", "workflow.context", "workflow.phases",
+        "workflow.record", "workflow.snapshots", "workflow.states", "workflow.store",
+    },
+    "workflow.opening": {
+        *WORDS, "job", "workflow.context", "workflow.phases", "workflow.record", "workflow.rollback",
+        "workflow.snapshots", "workflow.states", "workflow.store",
+    },
+    "workflow.flow": {
+        *WORDS, "api", "budget", "job", "options", "programs", "progress", "result", "workflow.context",
+        "workflow.engine", "workflow.opening", "workflow.outcome", "workflow.phases", "workflow.planning",
+        "workflow.record", "workflow.rollback", "workflow.states", "workflow.store",
+    },
+    "workflow.steering": {
+        *WORDS, "existing", "job", "workflow.engine", "workflow.phases", "workflow.record", "workflow.rollback",
+        "workflow.snapshots", "workflow.states", "workflow.store",
+    },
+    "workflow.finding": {*WORDS, "loading", "workflow.flow"},
+    "cli.options": {"commands", "errors", "existing", "job", "loading", "result"},
     "cli": {*WORDS, "", "cli.options"},
     "cli.process": {*WORDS, "api", "loading", "sources", "cli.options"},
-    "cli.failures": {*WORDS, "api", "loading", "cli.options"},
-    "cli.jobs": {*WORDS, "api", "budget", "job", "cli.options"},
-    "": {"api", "calling", "commands", "errors", "model", "result", "sources", "transactions"},
+    "cli.failures": {*WORDS, "existing", "loading", "cli.options"},
+    "cli.jobs": {*WORDS, "existing", "budget", "job", "cli.options"},
+    "cli.completion": set(),
+    "cli.report": {"cli.options", "existing"},
+    "cli.status": {*WORDS, "cli.options", "existing", "forecast", "job", "overview", "progress"},
+    "cli.steer": {*WORDS, "cli.options", "existing"},
+    "cli.flow_table": {"progress"},
+    "cli.flows": {
+        *WORDS, "job", "cli.flow_table", "cli.options", "result", "workflow.finding", "workflow.flow",
+        "workflow.steering", "workflow.store",
+    },
+    "": {
+        "api", "calling", "commands", "errors", "existing", "model", "result", "sources", "transactions",
+        "workflow.flow",
+    },
     "__main__": {"cli"},
 }  # fmt: skip
 """Module → what it may import of batchkit; `""` is the package itself."""
@@ -243,6 +304,7 @@ HOMES: dict[str, str] = {
     "backports": "compression",
     "compression": "compression",
     "polars": "frames",
+    "numpy": "frames",
     "cloudpickle": "wire",
     "tenacity": "failures",
     "pyrate_limiter": "pace",

@@ -183,6 +183,7 @@ def test_columns_that_no_row_has_get_their_defaults(tables: Tables) -> None:
     assert users(tables, "id, name, age") == [(1, "nobody", None), (2, "nobody", 5)]
 
 
+@pytest.mark.slow
 def test_several_workers_load_each_row_once(tables: Tables, workdir: Path) -> None:
     """Each has a connection of its own; the table is made once."""
     pl.DataFrame(numbered(2_000)).write_parquet(workdir / "users.parquet", row_group_size=250)

@@ -61,6 +61,7 @@ def no_traces(directory: Path, *texts: str) -> None:
         assert "hush" not in text
 
 
+@pytest.mark.slow
 def test_a_load_says_where_the_rows_are_and_how_many(tables: Tables, cli: Cli, items: str) -> None:
     """In a sentence, as JSON, and later."""
     url = tables.url(table="users")
@@ -75,6 +76,7 @@ def test_a_load_says_where_the_rows_are_and_how_many(tables: Tables, cli: Cli, i
     assert tables.rows("SELECT count(*), count(name) FROM users") == [(40, 37)]
 
 
+@pytest.mark.slow
 def test_failures_are_listed_and_retried(tables: Tables, cli: Cli, workdir: Path, items: str) -> None:
     """Exit code 3, the database's words, and 0 when all is mended."""
     tables.run("CREATE TABLE users (id bigint, name text NOT NULL)")
@@ -105,11 +107,17 @@ def test_failures_are_listed_and_retried(tables: Tables, cli: Cli, workdir: Path
         ("duckdb:////no/such/directory/x.duckdb?table=t", 1, "/no/such/directory/x.duckdb"),
         ("sqlite:///users.jsonl?table=t", 1, "not a database"),
         ("duckdb:///users.jsonl?table=t", 1, "users.jsonl"),
-        ("postgresql://u:hush-7%251@localhost:1/db?table=t", 1, "localhost"),
-        ("postgresql://u:hush-7%251@/db?host=/no/such/socket&table=t", 1, "/no/such/socket"),
-        ("postgresql://u:hush-7%251@localhost:port/db?table=t", 2, "cannot be read"),
-        ("postgresql://u:hush-7%251@localhost/db?table=t&sslmod=no", 1, "sslmod"),
-        ("postgresql://u@localhost/db?password=hush-7%251&table=t&sslmod=no", 1, "sslmod"),
+        pytest.param("postgresql://u:hush-7%251@localhost:1/db?table=t", 1, "localhost", marks=pytest.mark.slow),
+        pytest.param(
+            "postgresql://u:hush-7%251@/db?host=/no/such/socket&table=t", 1, "/no/such/socket", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "postgresql://u:hush-7%251@localhost:port/db?table=t", 2, "cannot be read", marks=pytest.mark.slow
+        ),
+        pytest.param("postgresql://u:hush-7%251@localhost/db?table=t&sslmod=no", 1, "sslmod", marks=pytest.mark.slow),
+        pytest.param(
+            "postgresql://u@localhost/db?password=hush-7%251&table=t&sslmod=no", 1, "sslmod", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_an_address_that_is_wrong_is_said_in_one_line(
@@ -184,6 +192,7 @@ def test_a_password_stands_nowhere_whatever_happens(cli: Cli, workdir: Path, ite
     assert cli("process", items, "-o", f"postgresql://{where}", *job, "--on-error", "skip", env=env).code == 3
 
 
+@pytest.mark.slow
 def test_passwords_come_from_the_environment_and_from_a_file(
     cli: Cli, workdir: Path, items: str, locked_server: Server
 ) -> None:
@@ -199,6 +208,7 @@ def test_passwords_come_from_the_environment_and_from_a_file(
     no_traces(workdir)
 
 
+@pytest.mark.slow
 def test_other_addresses_of_a_table_are_the_same_job(cli: Cli, workdir: Path, items: str, postgres: Database) -> None:
     """Who connects, and how a path is written, does not matter."""
     postgres.run("CREATE ROLE other SUPERUSER LOGIN")

@@ -25,7 +25,7 @@ from tests.loads import ITEMS, Duck, Load, Losing, Postgres, Sqlite
 from tests.test_failure_crashes import places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.loads import Place
@@ -35,14 +35,6 @@ DATABASES = ["sqlite", "duckdb", "postgresql"]
 MODES = ["append", "upsert", "replace"]
 SAMPLE = pytest.param(True, marks=pytest.mark.slow, id="sample")
 EVERY = pytest.param(False, marks=pytest.mark.soak, id="every")
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    """Give a process whose children may use polars."""
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
 
 
 @pytest.fixture
@@ -73,7 +65,7 @@ def test_a_kill_at_any_statement_or_call_of_a_load_costs_nothing(
     assert count > 60
     every = 4 if isinstance(place, Duck) else 1  # opening it takes long
     for torn in (False, True):
-        for at in places(count, 8, sampled=sampled, seed=torn)[::-1][torn::every]:
+        for at in places(count, 5, sampled=sampled, seed=torn)[::-1][torn::every]:
             load.clear()
             assert load.killed(nursery, at, torn=torn)
             if mode == "replace":
@@ -115,7 +107,7 @@ def test_a_kill_while_failures_are_run_again_costs_nothing(
     load.check(load.mendable())
     assert count > 20
     every = 3 if isinstance(place, Duck) else 1
-    for at in places(count, 9, sampled=sampled)[::-1][::every]:
+    for at in places(count, 6, sampled=sampled)[::-1][::every]:
         load.clear()
         load.run()
         assert load.killed(nursery, at, "retry", torn=at % 2 == 0)
@@ -155,7 +147,7 @@ def test_a_connection_lost_at_any_statement_is_had_again(
     load.check()
     count = losing.count
     assert count > 100
-    for at in places(count, 6, sampled=sampled, seed=HOW.index(how)):
+    for at in places(count, 4, sampled=sampled, seed=HOW.index(how)):
         load.clear()
         losing = lose(monkeypatch, place, at, how)
         load.run(**dict(PATIENT))
@@ -180,6 +172,7 @@ def waits_for_lock(database: Database) -> int:
     raise AssertionError("nobody waits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retries", [0, 3])
 def test_a_connection_that_ends_in_the_middle_of_a_statement_is_lost(
     workdir: Path, postgres: Database, start_cli: Callable[..., subprocess.Popen[str]], retries: int
@@ -206,6 +199,7 @@ def test_a_connection_that_ends_in_the_middle_of_a_statement_is_lost(
     load.check()
 
 
+@pytest.mark.slow
 def test_a_deadlock_is_tried_again(tmp_path: Path, postgres: Database) -> None:
     """The writer that the server picks begins its transaction anew, without any retries being asked for."""
     load = Load(str(tmp_path), Postgres(postgres.server.dsn(postgres.name)), "upsert", bad=False)
@@ -227,6 +221,7 @@ def test_a_deadlock_is_tried_again(tmp_path: Path, postgres: Database) -> None:
 STOPPED = "from tests.loads import *; run_and_stop({load!r}, {where!r})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retries", [0, 3])
 @pytest.mark.parametrize(
     ("place", "where"), [("sqlite", "begin"), ("postgresql", "begin"), ("postgresql", "insert")], indirect=["place"]
@@ -283,6 +278,7 @@ def test_a_connection_left_behind_in_a_transaction_is_ended(tmp_path: Path, post
     load.check()
 
 
+@pytest.mark.slow
 def test_a_table_that_is_held_by_what_is_left_of_the_job_is_freed_when_it_appears(
     tmp_path: Path, postgres: Database, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +297,7 @@ def test_a_table_that_is_held_by_what_is_left_of_the_job_is_freed_when_it_appear
     load.check()
 
 
+@pytest.mark.slow
 def test_a_table_that_others_hold_is_waited_for_a_while(
     tmp_path: Path, postgres: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

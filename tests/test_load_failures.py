@@ -179,6 +179,7 @@ def test_values_without_any_form_are_failures(tables: Tables) -> None:
     assert (result.failed, ids(tables)) == (3, [0, 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_failures_are_stored_by_a_retry_once_the_table_was_mended(tables: Tables, workdir: Path, workers: int) -> None:
     """Each once, whoever found them."""

@@ -210,6 +210,7 @@ def test_replace_makes_a_table_that_is_missing(tables: Tables) -> None:
     assert left(tables) == ["users"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 4])
 def test_replace_works_with_several_workers(tables: Tables, workdir: Path, workers: int) -> None:
     """Their rows gather in one table."""

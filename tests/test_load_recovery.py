@@ -39,6 +39,7 @@ def test_a_journal_that_lacks_what_the_database_has_is_brought_up(workdir: Path)
         assert connection.execute("SELECT count(*), count(DISTINCT id) FROM users").fetchall() == [(25, 25)]
 
 
+@pytest.mark.slow
 def test_rows_whose_table_is_gone_are_missed(workdir: Path, cli: Cli) -> None:
     """The table is not made anew for the rest; and there is a way out."""
     (workdir / "items.jsonl").write_text("".join(f'{{"id": {number}}}\n' for number in range(40)))

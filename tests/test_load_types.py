@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import batchkit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tests.tables import Tables
@@ -101,7 +101,6 @@ def type_of(name: str) -> Any:
     return {"date": dt.date, "time": dt.time}.get(name, dt.datetime)
 
 
-@pytest.mark.everywhere
 @pytest.mark.parametrize("name", COLUMNS)
 def test_every_type_comes_back_as_it_was(tables: Tables, workdir: Path, name: str) -> None:
     """From a Parquet file into a table that is made for it, on the edges of each type."""
@@ -128,55 +127,76 @@ def put(tables: Tables, values: Sequence[Any], job: str, dtype: str) -> list[Any
 
 
 _jobs = iter(range(1_000_000))
-_every = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+EXAMPLES = [pytest.param(10, marks=pytest.mark.slow, id="sample"), pytest.param(100, marks=pytest.mark.soak, id="many")]
+
+
+def come_back(values: st.SearchStrategy[Any], examples: int, check: Callable[[Any], None]) -> None:
+    """Check so many examples of values, the same in each run."""
+
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @given(values)
+    def every(values: Any) -> None:
+        check(values)
+
+    every()
+
+
 _texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), max_size=20)
 _tricky = st.lists(st.sampled_from(["\\", "N", ".", "\t", "\n", "\r", '"', "'", ",", "{", "}", "\x1a", "é", ""])).map(
     "".join
 )
 
 
-@pytest.mark.slow
-@_every
-@given(values=st.lists(st.none() | _texts | _tricky, min_size=1, max_size=30))
-def test_any_text_comes_back(tables: Tables, values: list[str | None]) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_any_text_comes_back(tables: Tables, examples: int) -> None:
     """Tabs, line ends, backslashes, what COPY would take for the end or for null, and the empty text beside null."""
-    assert put(tables, values, f"texts{next(_jobs)}", "text") == values
+
+    def check(values: list[Any]) -> None:
+        assert put(tables, values, f"texts{next(_jobs)}", "text") == values
+
+    come_back(st.lists(st.none() | _texts | _tricky, min_size=1, max_size=30), examples, check)
 
 
-@pytest.mark.slow
-@_every
-@given(values=st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=30))
-def test_any_integer_comes_back(tables: Tables, values: list[int | None]) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_any_integer_comes_back(tables: Tables, examples: int) -> None:
     """Up to 64 bits."""
-    assert put(tables, values, f"integers{next(_jobs)}", "bigint") == values
+
+    def check(values: list[Any]) -> None:
+        assert put(tables, values, f"integers{next(_jobs)}", "bigint") == values
+
+    come_back(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=30), examples, check)
 
 
-@pytest.mark.slow
-@_every
-@given(values=st.lists(st.none() | st.floats(allow_nan=False), min_size=1, max_size=30))
-def test_any_float_comes_back(tables: Tables, values: list[float | None]) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_any_float_comes_back(tables: Tables, examples: int) -> None:
     """To the last bit."""
-    assert put(tables, values, f"floats{next(_jobs)}", "double precision") == values
+
+    def check(values: list[Any]) -> None:
+        assert put(tables, values, f"floats{next(_jobs)}", "double precision") == values
+
+    come_back(st.lists(st.none() | st.floats(allow_nan=False), min_size=1, max_size=30), examples, check)
 
 
-@pytest.mark.slow
-@_every
-@given(values=st.lists(st.none() | st.binary(max_size=30), min_size=1, max_size=30))
-def test_any_bytes_come_back(tables: Tables, values: list[bytes | None]) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_any_bytes_come_back(tables: Tables, examples: int) -> None:
     """Zero bytes too."""
-    kind = "bytea" if tables.kind == "postgres" else "blob"
-    assert put(tables, values, f"bytes{next(_jobs)}", kind) == values
+
+    def check(values: list[Any]) -> None:
+        kind = "bytea" if tables.kind == "postgres" else "blob"
+        assert put(tables, values, f"bytes{next(_jobs)}", kind) == values
+
+    come_back(st.lists(st.none() | st.binary(max_size=30), min_size=1, max_size=30), examples, check)
 
 
-@pytest.mark.slow
-@_every
-@given(values=st.lists(st.lists(st.none() | _tricky | _texts, max_size=4), min_size=1, max_size=10))
-def test_any_list_of_texts_comes_back_as_an_array(tables: Tables, values: list[list[str | None]]) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_any_list_of_texts_comes_back_as_an_array(tables: Tables, examples: int) -> None:
     """Of DuckDB and PostgreSQL; SQLite, which has no arrays, gets JSON."""
-    found = put(tables, values, f"lists{next(_jobs)}", "text" if tables.kind == "sqlite" else "text[]")
-    assert [json.loads(text) for text in found] if tables.kind == "sqlite" else found == values
+
+    def check(values: list[Any]) -> None:
+        found = put(tables, values, f"lists{next(_jobs)}", "text" if tables.kind == "sqlite" else "text[]")
+        assert ([json.loads(text) for text in found] if tables.kind == "sqlite" else found) == values
+
+    come_back(st.lists(st.lists(st.none() | _tricky | _texts, max_size=4), min_size=1, max_size=10), examples, check)
 
 
 def test_what_is_no_number_is_kept_where_there_is_a_place_for_it(tables: Tables) -> None:

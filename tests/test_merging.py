@@ -50,6 +50,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "GROUP_ROWS", 10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_groups")
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="asks Linux which file is written")
 def test_a_request_to_stop_ends_a_merge_and_the_next_run_merges_all(workdir: Path) -> None:

@@ -28,7 +28,7 @@ def cut(job: Job, kernel: Recording, at: int | None) -> bool:
 def check_states(job: Job, kernel: Recording, expected: bytes, seed: int, items: int = len(LINES)) -> int:
     """Resume from every state that the cut may have left; return how many there were."""
     count = 0
-    for what, state in kernel.states(seed):
+    for what, state in kernel.distinct_states(seed):
         materialize(job.directory, state)
         try:
             job.run()

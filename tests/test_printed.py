@@ -133,6 +133,7 @@ class TestStandardOutput:
         steps = [*range(20, 40), *range(20), *range(40, 60)]
         assert capfd.readouterr().out.splitlines() == [f"{(2, 0, 1)[step // 20]} {step}" for step in steps]
 
+    @pytest.mark.slow
     def test_a_position_that_cannot_be_read_is_told_in_one_line(self, cli: Cli) -> None:
         """Nothing is printed by guessing, and nothing is lost."""
         words = ("process", "items.txt", "--job", "printed", "-w", "2")

@@ -146,6 +146,7 @@ def test_waiting_for_a_turn_ends_with_the_run(limits: dict[str, Any]) -> None:
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.slow
 def test_a_turn_is_not_waited_for_within_the_time_limit_of_a_call() -> None:
     """The clock of a call runs when it has begun."""
     result = batchkit.process(range(3), _echo, rate="2/s", timeout=0.4)

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 import batchkit
+from batchkit.workflow.steering import answer
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -106,3 +107,25 @@ def test_the_example_of_an_output_of_ones_own_stores_each_result_once(workdir: P
     assert [text for page in pages for text in json.loads(page.read_text())] == [*expected, "LATE"]
     with pytest.raises(batchkit.UsageError, match="went to Pages"):
         batchkit.Job("again").results()
+
+
+def test_the_example_of_a_workflow_migrates_asks_and_goes_back(workdir: Path) -> None:
+    """It applies each script once, waits at its gate, and a rollback brings the database and the workspace back."""
+    (workdir / "migrations").mkdir()
+    (workdir / "migrations" / "1.sql").write_text("CREATE TABLE users (name TEXT)")
+    (workdir / "migrations" / "2.sql").write_text("INSERT INTO users VALUES ('Ada')")
+    with closing(sqlite3.connect("shop.db")) as shop, shop:
+        shop.execute("CREATE TABLE orders (id INTEGER)")
+    names: dict[str, Any] = {}
+    exec(example("migrate-db"), names)  # noqa: S102  # the README's own
+    flow = names["flow"]
+    assert flow.run(progress="none").exit_code == 6
+    with closing(sqlite3.connect("shop.db")) as shop:
+        assert shop.execute("SELECT * FROM users").fetchall() == [("Ada",)]
+    answer(flow.store(), "approve", "yes")
+    assert flow.run(progress="none").completed
+    way = flow.rollback(progress="none")
+    assert way.phases == ["switch", "approve", "migrate"]
+    with closing(sqlite3.connect("shop.db")) as shop:
+        assert shop.execute("SELECT name FROM sqlite_master").fetchall() == [("orders",)]
+    assert flow.run(progress="none").phases["migrate"] == "completed"

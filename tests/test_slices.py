@@ -111,6 +111,7 @@ class TestSlices:
         assert written() == UPPER
         assert run("1/3").completed
 
+    @pytest.mark.slow
     def test_items_are_numbered_over_all_slices(self) -> None:
         """`{#}` is the number in the whole list, in every slice."""
         Path("items.txt").write_text("".join(f"{number}\n" for number in range(1, 41)))

@@ -65,6 +65,7 @@ def kill_series(directory: Path, kills: int, seed: int) -> int:
     return completed
 
 
+@pytest.mark.disk
 @pytest.mark.slow
 def test_ten_random_kills_cost_nothing(tmp_path: Path) -> None:
     """A seeded sample of the series below."""
@@ -139,6 +140,7 @@ def parquet_kill_series(directory: Path, kills: int, seed: int) -> dict[str, int
     return found
 
 
+@pytest.mark.disk
 @pytest.mark.slow
 def test_ten_random_kills_of_a_parquet_job_cost_nothing(tmp_path: Path) -> None:
     """A seeded sample of the series below."""

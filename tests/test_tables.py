@@ -427,10 +427,18 @@ def test_any_rows_come_back_as_they_were_or_are_refused(rows: list[dict[str, Any
 
 
 @pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(rows=ROWS, size=st.integers(1, 7), stop=st.integers(1, 6))
+def test_more_rows_come_back_as_they_were_or_are_refused(rows: list[dict[str, Any]], size: int, stop: int) -> None:
+    """The same with more examples."""
+    check_rows(rows, size, stop)
+
+
+@pytest.mark.soak
 @settings(max_examples=700, deadline=None)
 @given(rows=ROWS, size=st.integers(1, 7), stop=st.integers(1, 6))
 def test_many_more_rows_come_back_as_they_were_or_are_refused(rows: list[dict[str, Any]], size: int, stop: int) -> None:
-    """The same with more examples."""
+    """And with many more."""
     check_rows(rows, size, stop)
 
 
@@ -741,7 +749,7 @@ def test_array_scalars_of_time_keep_microseconds_and_finer_ones_are_refused() ->
     rows = [
         {"a": numpy.datetime64(at, "us"), "b": numpy.timedelta64(5, "s")},
         {"a": numpy.datetime64(at, "us").astype("M8[ns]"), "b": numpy.timedelta64(7, "us")},
-        {"a": numpy.datetime64("NaT"), "b": numpy.timedelta64("NaT")},
+        {"a": numpy.datetime64("NaT", "us"), "b": numpy.timedelta64("NaT", "us")},
     ]
     run(rows, job="other", output="other.parquet")
     delta = datetime.timedelta

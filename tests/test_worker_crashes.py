@@ -204,6 +204,7 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.disk
 @pytest.mark.slow
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_ten_random_kills_of_runs_with_several_workers_cost_nothing(tmp_path: Path, output: str) -> None:

@@ -102,6 +102,7 @@ class TestResults:
         run(some)
         assert numbers(workdir) == [n for n in range(ITEMS) for _ in range(n % 3)]
 
+    @pytest.mark.slow
     def test_a_lambda_and_no_function_do(self, workdir: Path) -> None:
         """As they do with one worker."""
         run(lambda item: item[::-1], job="mirror", output="mirrored.txt")
@@ -374,6 +375,7 @@ class TestBudgets:
         """`until` is a limit like any other."""
         assert run(until="2020-01-01T00:00").new == 0
 
+    @pytest.mark.slow
     def test_a_time_limit_alone_stops_nobody_between_shards(self, workdir: Path) -> None:
         """There is nothing to lease then, and a worker takes one shard after the other."""
         for most in (30, 40, 50):

@@ -17,12 +17,17 @@ from batchkit.errors import BatchkitError
 
 _COMMANDS = {
     "process": "process",
-    "status": "jobs",
+    "status": "status",
     "failures": "failures",
     "retry": "failures",
+    "report": "report",
+    "stop": "steer",
+    "extend": "steer",
     "reset": "jobs",
     "rm": "jobs",
     "prune": "jobs",
+    "workflow": "flows",
+    "completion": "completion",
 }
 ABORTED = 128
 """A second signal ends with this plus its number, as shells show a process killed by it."""
@@ -96,10 +101,12 @@ Examples:
   batchkit status items-fetch
   batchkit failures items-fetch
   batchkit retry items-fetch
+  batchkit workflow run flow.py
 
 Run and resume are the same command. Exit codes: 0 completed, 1 failed, 2 wrong usage,
 3 completed but some items failed and were kept, 4 another run holds the job, 5 the input or the
-job's definition changed, 75 stopped cleanly with work left, 130/143 aborted by a second signal.""",
+job's definition changed, 6 a workflow waits for an answer, 75 stopped cleanly with work left,
+130/143 aborted by a second signal.""",
 )
 @click.version_option(__version__, prog_name="batchkit", message="%(prog)s %(version)s")
 def main() -> None:

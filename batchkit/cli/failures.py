@@ -18,6 +18,7 @@ from batchkit.cli.options import (
     commands,
     function_of,
     interval,
+    job_argument,
     limits,
     pace,
     report,
@@ -49,7 +50,7 @@ Examples:
   batchkit failures items-fetch --items | head
   batchkit failures items-fetch --json | jq '.[].message'"""
 )
-@click.argument("job")
+@job_argument
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Show the N newest in full, with tracebacks.")
 @click.option("--items", is_flag=True, help="Print just the items: text as it is, others as JSON, one a line.")
 @click.option("-0", "--null", is_flag=True, help="With --items: end each with NUL, as `process -0` reads them.")
@@ -60,13 +61,13 @@ def failures(  # one parameter per option
     *, job: str, last: int | None, items: bool, null: bool, as_json: bool, state_dir: str | None
 ) -> None:
     """Show the items of JOB that failed for good, grouped by error. Changes nothing."""
-    from batchkit import api  # noqa: PLC0415  # not needed for --help
+    from batchkit import existing  # noqa: PLC0415  # not needed for --help
 
     if items and as_json:
         raise UsageError("--items and --json are two ways to print; give one of them")
     if null and not items:
         raise UsageError("-0 says what ends an item; give --items, too")
-    found: Iterable[Failure] = api.Job(job, state_dir).failures()
+    found: Iterable[Failure] = existing.Job(job, state_dir).failures()
     if last is not None:
         found = heapq.nlargest(last, found, key=lambda failure: (failure.time, failure.shard, failure.number))
     if as_json:
@@ -181,7 +182,7 @@ Examples:
 
 Run the same command again to go on where it stopped."""
 )
-@click.argument("job")
+@job_argument
 @click.option("-f", "--function", metavar="SPEC", help="Another function; default: the one of the last run.")
 @commands
 @click.option("-b", "--batch-size", type=click.IntRange(1), help="Items per batch; default: as in the last run.")
@@ -213,10 +214,10 @@ def retry(  # noqa: PLR0913  # one parameter per option
     Function and options are those of the job's last run unless given here. What fails again is kept. The output is
     replaced whole, at the end.
     """
-    from batchkit import api  # noqa: PLC0415  # not needed for --help
+    from batchkit import existing  # noqa: PLC0415  # not needed for --help
     from batchkit.loading import load_errors  # noqa: PLC0415
 
-    result = api.Job(job, state_dir).retry(
+    result = existing.Job(job, state_dir).retry(
         function_of(function, each, whole),
         retry_on=None if retry_on is None else load_errors(retry_on),
         batch_seconds=interval(batch_seconds),

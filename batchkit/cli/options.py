@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 import click
 
-from batchkit.errors import UsageError
+from batchkit.errors import BatchkitError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
+    from batchkit.existing import Job
+    from batchkit.job import Status
     from batchkit.result import Result
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -37,10 +39,29 @@ state_dir = click.option(
 )
 
 
+def complete_job(ctx: click.Context, _argument: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the jobs in the state directory that begin so, for a shell."""
+    from batchkit.job import names, state_directory  # noqa: PLC0415  # not needed for --help
+
+    return [name for name in names(state_directory(ctx.params.get("state_dir"))) if name.startswith(incomplete)]
+
+
+job_argument = click.argument("job", shell_complete=complete_job)
+
+
 def say(text: str, *, prefix: str = "batchkit: ") -> None:
     """Say something on standard error; that nobody can hear it changes no exit code."""
     with suppress(OSError, ValueError, AttributeError):
         click.echo(prefix + text, err=True)
+
+
+def readable(jobs: Iterable[Job]) -> Iterator[tuple[Job, Status]]:
+    """Yield the jobs that can be read, with their status, and say which cannot."""
+    for job in jobs:
+        try:
+            yield job, job.status()
+        except BatchkitError as error:
+            say(str(error))
 
 
 def _several(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:

@@ -36,6 +36,9 @@ _OF_LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25P03")
 _PATIENCE = "30s"
 """How long another transaction is waited for before it counts as left behind."""
 
+_MANY = 50_000
+"""Rows sent by a connection from which on numpy is loaded for more: as text these take as long as that."""
+
 _EVICT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE (application_name = ? OR starts_with(application_name, ?))
@@ -105,6 +108,7 @@ class PostgresSession(Session):
             self.run("SET default_transaction_read_only = on")
         self._deferred: dict[str, bool] = {}
         self._views: dict[str, bool] = {}
+        self._sent = 0
 
     @contextmanager
     def talking(self) -> Iterator[None]:
@@ -191,13 +195,25 @@ class PostgresSession(Session):
             self.run(f'INSERT INTO {table.sql} ({names}) SELECT {names} FROM {aside.sql} ORDER BY "batchkit order"')  # noqa: S608
             return
         frame = rows.frame.select([column.name for column in columns])
-        arrays = {column.name for column in columns if column.array}
         names = ", ".join(quoted(column.name) for column in columns)
-        statement = f"COPY {table.sql} ({names}) FROM STDIN".encode()
+        packed = self._packed(frame, columns)
+        form = "text" if packed is None else "binary"
+        statement = f"COPY {table.sql} ({names}) FROM STDIN (FORMAT {form})".encode()
         with self.talking(), self._connection.cursor().copy(statement) as copy:
-            for text in copy_text(frame, arrays):
-                copy.write(text)
+            for piece in packed or copy_text(frame, {column.name for column in columns if column.array}):
+                copy.write(piece)
         self._check_deferred(table)
+
+    def _packed(self, frame: Any, columns: Sequence[Column]) -> Iterator[bytes | bytearray] | None:
+        """Return rows in the binary format of COPY; `None` where they have none, or are too few to load numpy for."""
+        self._sent += frame.height
+        if self._sent < _MANY:
+            return None
+        try:
+            from batchkit.frames.packing import copy_binary  # noqa: PLC0415  # loads numpy
+        except ModuleNotFoundError:
+            return None
+        return copy_binary(frame, [column.type for column in columns])
 
     def _check_deferred(self, table: Table) -> None:
         """Let constraints that wait for the end of the transaction be checked now: then it is known for what rows."""

@@ -38,6 +38,10 @@ NO_COLUMN = ""
 """What is `wanted` in the place of what no column can hold."""
 
 
+Frame = pl.DataFrame
+"""A table, for those who say so without polars."""
+
+
 class Mismatch(Exception):
     """A value that does not fit its column.
 
@@ -67,6 +71,13 @@ def frame_of_rows(rows: Sequence[dict[str, Any]], names: Iterable[str] | None = 
     if names is None:
         names = dict.fromkeys(chain.from_iterable(rows))
     return frame_of_columns([column(name, [row.get(name) for row in rows]) for name in names])
+
+
+def frame_of_results(results: Sequence[Any]) -> pl.DataFrame:
+    """Return results as a table: dicts as rows, with every column that any of them has; others in one, "result"."""
+    if results and all(isinstance(each, dict) for each in results):
+        return pl.DataFrame(list(results), infer_schema_length=None)
+    return pl.DataFrame({"result": list(results)}, strict=False)
 
 
 def frame_of_columns(columns: Iterable[pl.Series]) -> pl.DataFrame:

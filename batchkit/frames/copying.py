@@ -31,7 +31,7 @@ _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 def copy_text(frame: pl.DataFrame, arrays: Collection[str] = ()) -> Iterator[bytes]:
     """Yield rows as the text of COPY, some at a time. arrays: columns whose lists are arrays and not JSON."""
-    height = max(1, min(_TOGETHER, _BYTES_TOGETHER * frame.height // max(1, int(frame.estimated_size()))))
+    height = max(1, min(_TOGETHER, _BYTES_TOGETHER * frame.height // max(1, bytes_of(frame))))
     first = max(1, height // 4)  # so that the server begins soon
     for piece in (frame.head(first), *frame.slice(first).iter_slices(height)):
         made = [(series.name, _copied(series, array=series.name in arrays)) for series in piece.get_columns()]
@@ -40,6 +40,13 @@ def copy_text(frame: pl.DataFrame, arrays: Collection[str] = ()) -> Iterator[byt
         if not _is_unmistakable(text, columns):
             text = _rendered(columns.with_columns(map(_escaped, columns.select(pl.col(pl.String)).get_columns())))
         yield text
+
+
+def bytes_of(frame: pl.DataFrame) -> int:
+    """Return how large a frame is; texts that rows share, which polars counts once, are counted for each."""
+    texts = [series for series in frame.get_columns() if series.dtype == pl.String]
+    others = frame.drop([series.name for series in texts])
+    return int(others.estimated_size()) + sum(int(series.str.len_bytes().sum() or 0) for series in texts)
 
 
 def _rendered(piece: pl.DataFrame) -> bytes:

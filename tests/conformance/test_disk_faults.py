@@ -1,4 +1,7 @@
-"""A disk that refuses, at every call, with the writers of tables and archives: one clear error, and the next run."""
+"""A disk that refuses, at every call, with the writers of tables and archives: one clear error, and the next run.
+
+A seeded sample of the calls is in the slow part; all of them are for `make soak`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from batchkit import journal
 from tests.conformance.jobs import ITEMS, WriterJob
 from tests.conformance.writers import WRITERS
 from tests.kernels import Failing, Hooked, Stingy, installed
+from tests.test_failure_crashes import EVERY, SAMPLE, places
 from tests.test_faults import FAULTS, descriptors
 
 if TYPE_CHECKING:
@@ -36,19 +40,19 @@ def failure_of(job: WriterJob) -> batchkit.BatchkitError | None:
     return None
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("sampled", [SAMPLE, EVERY])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("names", "error"), FAULTS, ids=str)
 @pytest.mark.parametrize("lasting", [True, False])
 def test_a_fault_at_any_call_is_one_clear_error_and_the_next_run_completes(
-    tmp_path: Path, case: str, names: tuple[str, ...], error: int, lasting: bool
+    tmp_path: Path, case: str, names: tuple[str, ...], error: int, lasting: bool, sampled: bool
 ) -> None:
     """Whatever call fails, once or from then on: an error of ours names the cause, and nothing is lost or doubled."""
     job = WriterJob(tmp_path / "work", case, sync_interval=0)
     with installed(Hooked(names)) as kernel:
         job.run()
     opened = descriptors()
-    for at in range(1, kernel.count + 1):
+    for at in places(kernel.count, 5, sampled=sampled, seed=error):
         job.clear()
         with installed(Failing(names, at, error, lasting=lasting)):
             failure = failure_of(job)

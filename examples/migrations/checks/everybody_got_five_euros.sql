@@ -1,0 +1,1 @@
+SELECT id, cents FROM accounts WHERE cents <> 500

@@ -1,0 +1,1 @@
+SELECT id FROM customers WHERE first_name = '' OR last_name = ''
