@@ -20,6 +20,7 @@ _HOMES = {
     "parquet": "sources",
     "Job": "existing",
     "jobs": "existing",
+    "Event": "events",
     "Result": "result",
     "current_batch": "calling",
     "transaction": "transactions",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
         UsageError as UsageError,
         WorkerDied as WorkerDied,
     )
+    from batchkit.events import Event as Event
     from batchkit.existing import Job as Job, jobs as jobs
     from batchkit.model import Failure as Failure
     from batchkit.result import Result as Result

@@ -10,6 +10,7 @@ from batchkit.budget import seconds_of, stopping_on_signals
 from batchkit.calling import check
 from batchkit.destination import Destination
 from batchkit.errors import UsageError
+from batchkit.events import NO_HOOKS, Hooks
 from batchkit.job import JobDirectory, state_directory
 from batchkit.limit import Limit
 from batchkit.options import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from batchkit.budget import Duration
+    from batchkit.events import Event
     from batchkit.result import Result
     from batchkit.writers.custom import Target
 
@@ -86,6 +88,11 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     overwrite: bool = False,
     on_input_change: str = "stop",
     progress: str = "auto",
+    on_start: Callable[[Event], Any] | None = None,
+    on_batch: Callable[[Event], Any] | None = None,
+    on_failure: Callable[[Event], Any] | None = None,
+    on_stop: Callable[[Event], Any] | None = None,
+    on_complete: Callable[[Event], Any] | None = None,
     abort: Callable[[int], None] | None = None,
 ) -> Result:
     """Call a function on every item of a source, batch by batch, committing a cursor after each batch.
@@ -141,7 +148,12 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
     job: the job's name; `None`: made of source and function. state_dir: `None`: $BATCHKIT_STATE_DIR, or `.batchkit`.
     restart: forget what was done. overwrite: allow an output that exists and is not this job's.
     on_input_change: "stop", "restart" or "continue" where the input is not the one the job began with.
-    progress: "auto", "bar", "log" or "none".
+    progress: "auto", "bar", "log", "json" (lines of JSON) or "none".
+    on_start, on_batch, on_failure, on_stop, on_complete: called here, in this thread, with an `Event`: when work
+        begins; behind a commit (with workers, several may be told at once); for each item that failed for good, behind
+        the commit that keeps it; when the run ends with work left or by an error; when the job is completed. Nothing is
+        told twice by one run, and what a killed run did not tell is not told later. What they raise is said, and the
+        run goes on.
     abort: called with the number of a second stop signal; `None`: raise `KeyboardInterrupt`.
 
     In the main thread SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run as a budget does: at the end of the item in
@@ -183,17 +195,32 @@ def process(  # noqa: PLR0913  # every option of a run is a keyword here
         executor=executor,
         concurrency=concurrency,
         rate=rate,
+        hooks=_hooks(start=on_start, batch=on_batch, failure=on_failure, stop=on_stop, complete=on_complete),
     )
     work = work._replace(options={**options_of(work, limit), **work.destination.options()})
     name = work.default_name() if job is None else job
     part = slice_of(shard)
     check_slice(part, work, restart=restart)
+    wishes = Wishes(restart, overwrite, on_input_change, work.numbered)
+    directory = None if name is None else JobDirectory(state_directory(state_dir), name, part)
     with stopping_on_signals(budget, interrupt if abort is None else abort, sayer(progress)):
-        if name is None:
-            return in_memory_of_workers(work) if workers > 1 else in_memory(work)
-        directory = JobDirectory(state_directory(state_dir), name, part)
-        wishes = Wishes(restart, overwrite, on_input_change, work.numbered)
-        return as_job(work, directory, wishes) if part is None else as_slice(work, directory, wishes)
+        try:
+            result = _run(work, directory, wishes)
+        except Exception as error:
+            work.hooks.tell_error(error, name, time.monotonic() - begun, sayer(progress))
+            raise
+        work.hooks.tell_result(result, sayer(progress))
+    return result
+
+
+def _hooks(**hooks: Callable[[Event], Any] | None) -> Hooks:
+    return Hooks(**hooks) if any(hooks.values()) else NO_HOOKS
+
+
+def _run(work: Work, directory: JobDirectory | None, wishes: Wishes) -> Result:
+    if directory is None:
+        return in_memory_of_workers(work) if work.workers > 1 else in_memory(work)
+    return as_job(work, directory, wishes) if directory.part is None else as_slice(work, directory, wishes)
 
 
 def _destination(output: Any, output_format: str | None, schema: Any) -> Destination:

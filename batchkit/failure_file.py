@@ -97,7 +97,12 @@ class FailuresInMemory:
         self.kept.append(entry)
 
     def mark(self) -> Mark:
-        """Return that there is nothing to go back to."""
+        """Return how many there are."""
+        return [len(self.kept)]
+
+    def between(self, start: Mark, stop: Mark) -> Iterator[Failure]:
+        """Yield the failures between two marks; `None`: the beginning."""
+        return map(failure_of, self.kept[0 if start is None else start[0] : 0 if stop is None else stop[0]])
 
     def sync(self) -> None:
         """Do nothing."""
@@ -123,8 +128,11 @@ def header(path: str) -> dict[str, Any]:
         return _header_of(path, file.readline())
 
 
-def entries(path: str, mark: Mark) -> Iterator[dict[str, Any]]:
-    """Yield the entries up to a mark. Raises `DamageError`; an item's value stays tagged."""
+def entries(path: str, mark: Mark, start: Mark = None) -> Iterator[dict[str, Any]]:
+    """Yield the entries between two marks. Raises `DamageError`; an item's value stays tagged.
+
+    start: `None`: from the first on.
+    """
     if mark is None:
         return
     with files.naming("read", path):
@@ -136,6 +144,8 @@ def entries(path: str, mark: Mark) -> Iterator[dict[str, Any]]:
         line = file.readline()
         _header_of(path, line)
         at = len(line)
+        if start is not None:
+            at = file.seek(start[0])
         while at < mark[0]:
             line = file.readline()
             at += len(line)

@@ -15,6 +15,7 @@ from batchkit import journal, plan
 from batchkit.budget import LEASE_LOST
 from batchkit.child import pickled_task
 from batchkit.errors import BatchkitError, UsageError
+from batchkit.events import NO_HOOKS
 from batchkit.processes import ProcessDied, Processes, call_packed
 from batchkit.progress import sayer
 from batchkit.quota import Quota
@@ -87,7 +88,7 @@ class _Pool:
         self._reported: str | None = None  # why the first of them stopped that did not because of us
         self._error: BaseException | None = None
         self._say = sayer(work.progress)
-        sent = work._replace(budget=None, executor=None, options=None, progress="none")  # type: ignore[arg-type]
+        sent = work._replace(budget=None, executor=None, options=None, progress="none", hooks=NO_HOOKS)  # type: ignore[arg-type]
         terms = work.budget.terms()
         job = place.job
         task = Task(
@@ -181,7 +182,7 @@ class _Pool:
             if known is None or not known.end:
                 point = journal.newest(job.shard_path(shard.number))
                 if point is not None and (known is None or point.seq > known.seq):
-                    tally.put(shard.number, point)
+                    self._account.tell(shard.number, point)
         self._account.show()
         if not self._stopped:
             self._print(self._work.budget.go_on)
@@ -242,7 +243,7 @@ class _Pool:
         for shard in tally.plan:
             point = journal.last(job.shard_path(shard.number))
             if point is not None:
-                tally.put(shard.number, point)
+                self._account.tell(shard.number, point)
 
     def end(self, executor: Any) -> None:
         """Let no worker live on, whatever ended the wait for them."""

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TextIO
 
-MODES = ("auto", "bar", "log", "none")
+MODES = ("auto", "bar", "log", "json", "none")
 FIRST_LOOK = 0.4
 """Seconds before anything is shown: shorter runs need neither a bar nor the 40 ms of importing one."""
 
@@ -28,6 +29,8 @@ _NO_BAR = "{desc}: {unit}, {elapsed}"
 BAR_EVERY = 0.1
 LOG_EVERY = (5.0, 30.0)
 """Seconds before the first line and between the later ones."""
+
+_FIRST = {"bar": FIRST_LOOK, "log": LOG_EVERY[0], "json": LOG_EVERY[0]}
 
 
 class Progress:
@@ -56,7 +59,9 @@ class Progress:
         self._at_first, self._items_first = at, items
         self._clock = clock
         self._begun = clock()
-        self._due = self._begun + {"bar": FIRST_LOOK, "log": LOG_EVERY[0]}.get(self._mode, float("inf"))
+        self._due = self._begun + {"bar": FIRST_LOOK, "log": LOG_EVERY[0], "json": LOG_EVERY[0]}.get(
+            self._mode, float("inf")
+        )
         self._bar: Any = None
         self._alone = threading.current_thread() is threading.main_thread()  # else it may be one of several bars
         self._lock = threading.Lock()
@@ -75,7 +80,8 @@ class Progress:
                 self._show_bar(at, items, failed, now)
             else:
                 self._due = now + LOG_EVERY[1]
-                self._stream.write(self._line(at, items, failed, now) + "\n")
+                line = self._line if self._mode == "log" else self._json_line
+                self._stream.write(line(at, items, failed, now) + "\n")
                 self._stream.flush()
         except (OSError, ValueError):  # nobody looks any more; that is no reason to stop working
             self._due = float("inf")
@@ -119,6 +125,13 @@ class Progress:
                 parts.append(f"about {duration((self._total - at) / speed)} left")
         return f"{self._name}: {', '.join(parts)}"
 
+    def _json_line(self, at: int, items: int, failed: int, now: float) -> str:
+        speed = (at - self._at_first) / max(now - self._begun, 1e-9)
+        share = at / self._total if self._total else None
+        left = (self._total - at) / speed if self._total and speed > 0 else None
+        counts = {"items": items, "failed": failed, "rate": round(self._rate(items, now), 3)}
+        return json_line("progress", job=self._name, **counts, share=share, seconds_left=left)
+
     def close(self) -> None:
         """Leave the bar as it stands; one of several goes, for the others move up."""
         if self._bar is not None:
@@ -159,7 +172,9 @@ def sayer(progress: str, name: str = "batchkit") -> Callable[[str], None]:
 
     name: of who talks.
     """
-    return _say_nothing if progress == "none" else partial(_say, name)
+    if progress == "none":
+        return _say_nothing
+    return _say_json if progress == "json" else partial(_say, name)
 
 
 def _say(name: str, text: str) -> None:
@@ -169,6 +184,20 @@ def _say(name: str, text: str) -> None:
             bars.tqdm.write(line, file=sys.stderr)  # above what bars there are
         else:
             sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def json_line(event: str, **facts: Any) -> str:
+    """Return a line of a log for machines: when, what, and facts of it, JSON values."""
+    import json  # noqa: PLC0415  # few runs log so
+
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "event": event, **facts}, ensure_ascii=False)
+
+
+def _say_json(text: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # nobody may listen
+        sys.stderr.write(json_line("message", text=text) + "\n")
         sys.stderr.flush()
 
 

@@ -14,7 +14,7 @@ from batchkit import __version__, files
 from batchkit.account import Account
 from batchkit.budget import Interrupted
 from batchkit.destination import MemoryDestination, leave_output, refuse_lost_beginning, stored, stored_in
-from batchkit.failure_file import FailuresInMemory, failure_of, path_beside
+from batchkit.failure_file import FailuresInMemory, entries, failure_of, path_beside
 from batchkit.job import JobDirectory
 from batchkit.journal import NoJournal
 from batchkit.model import Shard
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from batchkit.budget import Budget
     from batchkit.job import Manifest
-    from batchkit.model import Checkpoint, Failure
+    from batchkit.model import Checkpoint, Failure, Mark
     from batchkit.resume import OpenJob
     from batchkit.rounds import RoundState
     from batchkit.work import Work
@@ -47,9 +47,9 @@ def in_memory(work: Work) -> Result:
     """Run without leaving anything on disk."""
     output = MemoryOutput()
     shard = Shard(0, work.reader.whole(), 0)
-    account = Account(work, None, Tally(work.reader, [shard], [None]))
-    shards = Shards(work, None, 1, account)
     kept = FailuresInMemory()
+    account = Account(work, None, Tally(work.reader, [shard], [None]), lambda _number, *marks: kept.between(*marks))
+    shards = Shards(work, None, 1, account)
     with closing(account), closing(shards.caller("memory")) as caller:
         last = shards.work(shard, None, Streams(output.writer(0, frozen=0), kept, NoJournal()), caller)
         account.check(final=last.end)
@@ -164,7 +164,7 @@ def _open(work: Work, job: JobDirectory, wishes: Wishes) -> OpenJob:
 def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
     manifest = opened.manifest
     rounds = settled(job, manifest.job)
-    account = _account(work, job.name, opened, resolved_by(ended(rounds)))
+    account = _account(work, job, opened, resolved_by(ended(rounds)))
     with closing(account):
         completed = _shards_done(work, job, opened, number, account, rounds)
         manifest = manifest._replace(plan=account.tally.plan)
@@ -175,7 +175,7 @@ def _work(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result
 
 def _work_on_slice(work: Work, job: JobDirectory, opened: OpenJob, number: int) -> Result:
     """Work on the shards of a slice; if all others are at their end, too, publish."""
-    account = _account(work, job.name, opened, (0, 0))
+    account = _account(work, job, opened, (0, 0))
     with closing(account):
         completed, published = _shards_done(work, job, opened, number, account, ()), False
         if completed:
@@ -192,8 +192,11 @@ def _work_on_slice(work: Work, job: JobDirectory, opened: OpenJob, number: int) 
     return result._replace(part=str(job.part), reason=reason)
 
 
-def _account(work: Work, name: str, opened: OpenJob, resolved: tuple[int, int]) -> Account:
-    return Account(work, name, _tally(work, opened, resolved))
+def _account(work: Work, job: JobDirectory, opened: OpenJob, resolved: tuple[int, int]) -> Account:
+    def kept(number: int, start: Mark, stop: Mark) -> Iterator[Failure]:
+        return map(failure_of, entries(path_beside(job.shard_path(number)), stop, start))
+
+    return Account(work, job.name, _tally(work, opened, resolved), kept)
 
 
 def _tally(work: Work, opened: OpenJob, resolved: tuple[int, int]) -> Tally:

@@ -189,7 +189,7 @@ class Shards:
 
         def tick() -> None:
             if account is not None:
-                account.tell(number, processor.last)
+                account.look(number, processor.last)
             if sharing is not None and sharing.wanted():
                 processor.ask_to_share()
 
@@ -199,8 +199,9 @@ class Shards:
         except OutputClosed:
             work.budget.stop("output")
             processor.sync()
-        if account is not None:
-            account.tally.put(number, processor.last)
+        finally:
+            if account is not None:
+                account.tally.put(number, processor.last)
         return processor.last
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Any, NamedTuple
 
 from batchkit.calling import command_of, name_of
+from batchkit.events import NO_HOOKS, Hooks
 from batchkit.failures import Patience, Policy
 from batchkit.limit import Limit
 from batchkit.progress import sayer
@@ -29,7 +30,7 @@ class Work(NamedTuple):
     round_of: uuid of the job whose failures these items are; `None`: they are not. numbered: whether the function asks
     for the number of its item. workers: how many processes work at once. executor: what runs them, with the face of
     `concurrent.futures.Executor`; `None`: our own. concurrency: calls in flight in each of them. rate: how often calls
-    may begin, such as "10/s"; `None`: as often as they can.
+    may begin, such as "10/s"; `None`: as often as they can. hooks: what hears of the run.
     """
 
     reader: Reader
@@ -53,6 +54,7 @@ class Work(NamedTuple):
     executor: Any = None
     concurrency: int = 1
     rate: str | None = None
+    hooks: Hooks = NO_HOOKS
 
     def definition(self, job: JobDirectory) -> dict[str, Any]:
         """Return what may not change between the runs of the job."""

@@ -185,10 +185,11 @@ ALLOWED: dict[str, set[str]] = {
     },
     # faces: everything below, in this order
     "progress": WORDS,
-    "work": {*WORDS, *BASES, "budget", "calling", "destination", "failures", "job", "limit", "progress"},
     "display": set(),
     "result": {*WORDS, "display", "frames.columns", "progress"},
-    "account": {*WORDS, *BASES, "progress", "result", "tally", "work"},
+    "events": {*WORDS, "result"},
+    "work": {*WORDS, *BASES, "budget", "calling", "destination", "events", "failures", "job", "limit", "progress"},
+    "account": {*WORDS, *BASES, "events", "progress", "result", "tally", "work"},
     "sharing": {*WORDS, *BASES, "plan"},
     "shards": {
         *WORDS, *BASES, "account", "calling", "current", "failure_file", "failures", "flight", "handling", "isolation",
@@ -200,8 +201,8 @@ ALLOWED: dict[str, set[str]] = {
         "resume", "shards", "sharing", "steering", "work",
     },
     "pool": {
-        *WORDS, "account", "budget", "child", "journal", "plan", "processes", "progress", "quota", "resume", "work",
-        "workers", "writers.printed", "writers.stdout",
+        *WORDS, "account", "budget", "child", "events", "journal", "plan", "processes", "progress", "quota", "resume",
+        "work", "workers", "writers.printed", "writers.stdout",
     },
     "run": {
         *WORDS, *BASES, "", "account", "journal", "budget", "failure_file", "job", "plan", "pool", "resume", "rounds",
@@ -239,8 +240,8 @@ ALLOWED: dict[str, set[str]] = {
         "overview", "progress", "report.page", "result", "resume", "retrying", "rounds", "run", "status", "steering",
     },
     "api": {
-        *WORDS, *BASES, "writers.custom", "budget", "calling", "destination", "job", "limit", "options", "resume",
-        "progress", "result", "run", "sources", "work",
+        *WORDS, *BASES, "writers.custom", "budget", "calling", "destination", "events", "job", "limit", "options",
+        "resume", "progress", "result", "run", "sources", "work",
     },
     "workflow": set(),
     "workflow.states": WORDS,
@@ -275,9 +276,12 @@ ALLOWED: dict[str, set[str]] = {
         "workflow.snapshots", "workflow.states", "workflow.store",
     },
     "workflow.finding": {*WORDS, "loading", "workflow.flow"},
-    "cli.options": {"commands", "errors", "existing", "job", "loading", "result"},
+    "notify": {*WORDS, "events"},
+    "metrics": {*WORDS, "events"},
+    "cli.listening": {"cli.options", "events", "metrics", "notify", "progress"},
+    "cli.options": {"commands", "errors", "existing", "job", "loading", "progress", "result"},
     "cli": {*WORDS, "", "cli.options"},
-    "cli.process": {*WORDS, "api", "loading", "sources", "cli.options"},
+    "cli.process": {*WORDS, "api", "loading", "sources", "cli.listening", "cli.options"},
     "cli.failures": {*WORDS, "existing", "loading", "cli.options"},
     "cli.jobs": {*WORDS, "existing", "budget", "job", "cli.options"},
     "cli.completion": set(),
@@ -290,7 +294,7 @@ ALLOWED: dict[str, set[str]] = {
         "workflow.steering", "workflow.store",
     },
     "": {
-        "api", "calling", "commands", "errors", "existing", "model", "result", "sources", "transactions",
+        "api", "calling", "commands", "errors", "events", "existing", "model", "result", "sources", "transactions",
         "workflow.flow",
     },
     "__main__": {"cli"},
@@ -310,6 +314,7 @@ HOMES: dict[str, str] = {
     "pyrate_limiter": "pace",
     "psycopg": "databases",
     "duckdb": "databases",
+    "prometheus_client": "metrics",
 }
 """Third-party package → its one home; `compression` is Python's own from 3.14 on."""
 

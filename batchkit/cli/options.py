@@ -24,6 +24,9 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 VERBOSE = "batchkit.verbose"
 """Key of a context's `meta`: whether errors show their traceback."""
 
+LOG_FORMAT = "batchkit.log_format"
+"""Key of a context's `meta`: "json" where what is said is to be JSON."""
+
 
 def _remember(ctx: click.Context, _option: click.Parameter, value: bool) -> None:  # noqa: FBT001  # click's
     if value:
@@ -51,6 +54,11 @@ job_argument = click.argument("job", shell_complete=complete_job)
 
 def say(text: str, *, prefix: str = "batchkit: ") -> None:
     """Say something on standard error; that nobody can hear it changes no exit code."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.meta.get(LOG_FORMAT) == "json":
+        from batchkit.progress import json_line  # noqa: PLC0415  # not needed for --help
+
+        prefix, text = "", json_line("message", text=text)
     with suppress(OSError, ValueError, AttributeError):
         click.echo(prefix + text, err=True)
 
@@ -64,7 +72,9 @@ def readable(jobs: Iterable[Job]) -> Iterator[tuple[Job, Status]]:
             say(str(error))
 
 
-def _several(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+def several(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """Return one decorator for several options."""
+
     def decorate(command: _Command) -> _Command:
         for option in reversed(options):
             command = option(command)
@@ -82,7 +92,7 @@ def calls(*, defaults: bool) -> Callable[[_Command], _Command]:
     def told(default: str) -> str:
         return f"; default: {default}." if defaults else "."
 
-    return _several(
+    return several(
         click.option("--retries", type=click.IntRange(0), metavar="N", help=f"Call again what failed{told('0')}"),
         click.option(
             "--retry-on", metavar="ERRORS", help=f"Only after such: OSError,pkg.module:Name{told('Exception')}"
@@ -113,7 +123,7 @@ def calls(*, defaults: bool) -> Callable[[_Command], _Command]:
     )
 
 
-commands = _several(
+commands = several(
     click.option(
         "-x",
         "--exec",
@@ -144,14 +154,14 @@ def function_of(spec: str | None, each: str | None, whole: str | None) -> Callab
     return command(template, batch=each is None)
 
 
-limits = _several(
+limits = several(
     click.option("--max-time", metavar="DURATION", help="End before this much time has passed."),
     click.option("--until", metavar="TIME", help="End before this time: 06:00, or 2026-12-01T06:00."),
     click.option("--max-items", type=click.IntRange(0), metavar="N", help="End after so many items in this run."),
     click.option("--max-batches", type=click.IntRange(0), metavar="N", help="End after so many batches in this run."),
 )
 
-pace = _several(
+pace = several(
     click.option(
         "--batch-seconds",
         default="30",
@@ -168,7 +178,7 @@ pace = _several(
     ),
 )
 
-talk = _several(
+talk = several(
     click.option(
         "--progress",
         type=click.Choice(["auto", "bar", "log", "none"]),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from batchkit.cli.listening import hooks_of, listeners
 from batchkit.cli.options import abort, calls, commands, function_of, interval, limits, pace, report, state_dir, talk
 from batchkit.errors import UsageError
 
@@ -25,6 +26,7 @@ Examples:
   batchkit process words.txt --exec-batch 'sort -u' -b 10000 -o sorted.txt
   batchkit process 'postgresql://host/shop?table=orders&cursor=id' -f bill.py:bill -o bills.jsonl
   find . -name '*.png' -print0 | batchkit process -0 - -f shrink.py:shrink --job shrink
+  batchkit process items.txt -f fetch.py:fetch -o pages.jsonl --until 06:00 --notify 'mail -s "$BATCHKIT_SUMMARY" ann'
   batchkit process items.txt --until 06:00 --batch-size 100 > copy.txt
 
 Run the same command again to go on where the last run stopped. Durations: 90, 90s, 10m, 2h30m; sizes: 64MB."""
@@ -122,6 +124,7 @@ def _unescaped(text: str) -> str:
 @click.option("--no-header", is_flag=True, help="CSV without a header: columns are column_1, column_2, …")
 @click.option("--max-item-bytes", type=_Size(), help="A longer item fails; default: 64MiB.")
 @pace
+@listeners
 @talk
 def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     sources: tuple[str, ...],
@@ -144,6 +147,9 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     paused_exit_code: int,
     retry_on: str | None,
     output: str | None,
+    notify: str | None,
+    metrics_file: str | None,
+    log_format: str,
     **options: Any,
 ) -> None:
     """Call a function on every item of SOURCE, in batches: lines of text, or rows of tables.
@@ -182,9 +188,16 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
         batch_seconds=interval(batch_seconds),
         sync_interval=interval(sync_interval),
         retry_on=Exception if retry_on is None else load_errors(retry_on),
-        progress="none" if quiet else progress,
+        progress=_progress(progress, log_format, quiet=quiet),
         abort=abort,
+        **hooks_of(notify, metrics_file, log_format),
         **{name: value for name, value in options.items() if value is not None},
     )
-    report(result, quiet=quiet, as_json=as_json)
+    report(result, quiet=quiet or log_format == "json", as_json=as_json)
     sys.exit(result.exit_code if result.completed else paused_exit_code)
+
+
+def _progress(progress: str, log_format: str, *, quiet: bool) -> str:
+    if quiet or progress == "none":
+        return "none"
+    return "json" if log_format == "json" else progress
