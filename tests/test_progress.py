@@ -182,7 +182,7 @@ class TestChoice:
 
     def test_an_unknown_mode_is_refused(self) -> None:
         """The message names the modes."""
-        with pytest.raises(UsageError, match="auto, bar, log or none"):
+        with pytest.raises(UsageError, match="auto, bar, log, json or none"):
             batchkit.process([1], progress="loud")
 
 

@@ -420,7 +420,7 @@ class TestResuming:
             pass
 
         def replace(source: str, target: str) -> None:
-            if "batchkit-re" in source + target and next(left, None) == call - 1:
+            if "space.batchkit-re" in source + target and next(left, None) == call - 1:
                 raise Killed
             real(source, target)
 
