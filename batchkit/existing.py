@@ -15,6 +15,7 @@ from batchkit.errors import DamageError, UsageError
 from batchkit.job import JobDirectory, names, state_directory
 from batchkit.limit import Limit
 from batchkit.loading import load_errors
+from batchkit.locating import located, numbers_of
 from batchkit.options import (
     DEFAULTS,
     batched_of,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from batchkit.budget import Duration
     from batchkit.job import Manifest, Status
+    from batchkit.locating import Located
     from batchkit.model import Failure
     from batchkit.overview import Overview
     from batchkit.result import Result
@@ -110,6 +112,22 @@ class Job:
     def failures(self) -> Iterator[Failure]:
         """Yield the items that failed for good and were not run again with success since, in input order."""
         return failures_of(self._directory, self._manifest())
+
+    def locate(self, number: int) -> Located:
+        """Return where the item with this number, from 1, was handled, and with what outcome.
+
+        The input is not read. Raises `UsageError` if the job has no such item, or cannot know which it is: when shards
+        before it are unfinished.
+        """
+        return located(self._directory, self._manifest(), number)
+
+    def find(self, item: str) -> Iterator[int]:
+        """Yield the numbers of the items that are this one, by reading the files of the input.
+
+        item: the text of a line; of rows `column=value`, or a row as JSON. Raises `UsageError` for an input that is no
+        file, `InputChanged` if it is another one now.
+        """
+        return numbers_of(self._directory, self._manifest(), item)
 
     def retry(  # noqa: PLR0913  # every option of a run is a keyword here
         self,

@@ -121,6 +121,15 @@ def of_paths(*sources: Path, input_format: str | None = None, **options: Any) ->
     return reader
 
 
+def of_identity(identity: Any) -> Reader | None:
+    """Return the reader of files that a job's definition knows by this; `None` for other sources, and pipes."""
+    kind, sources = identity.get("kind"), identity.get("sources", ["-"])
+    if kind not in FORMATS or "-" in sources:
+        return None
+    options = {name: value for name, value in identity.items() if name in _OPTIONS[kind]}
+    return of_paths(*sources, input_format=kind, **options)
+
+
 def _of_address(sources: Sequence[Path], options: Sequence[str]) -> DatabaseReader:
     from batchkit.readers.database import DatabaseReader  # noqa: PLC0415  # as above
 

@@ -234,9 +234,10 @@ ALLOWED: dict[str, set[str]] = {
     "report.sampling": {*WORDS, "history", "job"},
     "report.figures": {"overview", "report.sampling"},
     "report.page": {*WORDS, "", "job", "overview", "progress", "report.figures", "report.sampling", "run"},
+    "locating": {*WORDS, "failure_file", "history", "job", "rounds", "sources"},
     "steering": {*WORDS, "budget", "job", "locks"},
     "existing": {
-        *WORDS, *BASES, "budget", "calling", "destination", "display", "job", "limit", "loading", "options",
+        *WORDS, *BASES, "budget", "calling", "destination", "display", "job", "limit", "loading", "locating", "options",
         "overview", "progress", "report.page", "result", "resume", "retrying", "rounds", "run", "status", "steering",
     },
     "api": {
@@ -285,6 +286,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli.failures": {*WORDS, "existing", "loading", "cli.options"},
     "cli.jobs": {*WORDS, "existing", "budget", "job", "cli.options"},
     "cli.completion": set(),
+    "cli.locate": {*WORDS, "cli.options", "existing", "locating"},
     "cli.report": {"cli.options", "existing"},
     "cli.status": {*WORDS, "cli.options", "existing", "forecast", "job", "overview", "progress"},
     "cli.steer": {*WORDS, "cli.options", "existing"},

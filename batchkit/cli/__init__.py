@@ -20,6 +20,7 @@ _COMMANDS = {
     "status": "status",
     "failures": "failures",
     "retry": "failures",
+    "locate": "locate",
     "report": "report",
     "stop": "steer",
     "extend": "steer",
