@@ -17,6 +17,7 @@ from batchkit.errors import BatchkitError
 
 _COMMANDS = {
     "process": "process",
+    "plan": "plan",
     "status": "status",
     "failures": "failures",
     "retry": "failures",

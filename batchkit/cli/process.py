@@ -12,6 +12,12 @@ from batchkit.cli.listening import hooks_of, listeners
 from batchkit.cli.options import abort, calls, commands, function_of, interval, limits, pace, report, state_dir, talk
 from batchkit.errors import UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.readers.base import Reader
+
 _EPILOG = """\b
 Examples:
   batchkit process items.txt -f mymodule:fetch -o results.jsonl
@@ -126,31 +132,16 @@ def _unescaped(text: str) -> str:
 @pace
 @listeners
 @talk
-def process(  # noqa: PLR0913, PLR0917  # one parameter per option
-    sources: tuple[str, ...],
-    function: str | None,
-    each: str | None,
-    whole: str | None,
-    delimiter: str | None,
-    null: bool,  # noqa: FBT001
-    skip_blank: bool,  # noqa: FBT001
-    separator: str | None,
-    no_header: bool,  # noqa: FBT001
-    max_item_bytes: int | None,
-    input_format: str | None,
-    columns: str | None,
-    batch_seconds: str,
-    sync_interval: str,
+def process(  # one parameter per option that is about what the run says; the others are those of `asked`
+    *,
     progress: str,
-    quiet: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    quiet: bool,
+    as_json: bool,
     paused_exit_code: int,
-    retry_on: str | None,
-    output: str | None,
     notify: str | None,
     metrics_file: str | None,
     log_format: str,
-    **options: Any,
+    **given: Any,
 ) -> None:
     """Call a function on every item of SOURCE, in batches: lines of text, or rows of tables.
 
@@ -162,15 +153,51 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
     was. Each result is stored exactly once in an output file; printed results and the function's own side effects
     happen at least once.
     """
-    from batchkit import api, sources as readers  # noqa: PLC0415  # not needed for --help
+    from batchkit import api  # noqa: PLC0415  # not needed for --help
+
+    if as_json and given["output"] in {None, "-"}:
+        raise UsageError("--json needs -o FILE: standard output carries the results")
+    reader, function, options = asked(**given)
+    result = api.process(
+        reader,
+        function,
+        progress=_progress(progress, log_format, quiet=quiet),
+        abort=abort,
+        **hooks_of(notify, metrics_file, log_format),
+        **options,
+    )
+    report(result, quiet=quiet or log_format == "json", as_json=as_json)
+    sys.exit(result.exit_code if result.completed else paused_exit_code)
+
+
+def asked(  # noqa: PLR0913  # one parameter per option
+    *,
+    sources: tuple[str, ...],
+    function: str | None,
+    each: str | None,
+    whole: str | None,
+    delimiter: str | None,
+    null: bool,
+    skip_blank: bool,
+    separator: str | None,
+    no_header: bool,
+    max_item_bytes: int | None,
+    input_format: str | None,
+    columns: str | None,
+    batch_seconds: str,
+    sync_interval: str,
+    retry_on: str | None,
+    output: str | None,
+    **options: Any,
+) -> tuple[Reader, Callable[..., Any] | None, dict[str, Any]]:
+    """Return source, function and options as `batchkit.process` takes them. Raises `UsageError`."""
+    from batchkit import sources as readers  # noqa: PLC0415  # as above
     from batchkit.loading import load_errors  # noqa: PLC0415
 
     if null and delimiter:
         raise UsageError("-0 and -d both say what ends an item; give one of them")
     if retry_on is not None and not options["retries"]:
         raise UsageError("--retry-on says after which errors to call again; give --retries, too")
-    if as_json and output in {None, "-"}:
-        raise UsageError("--json needs -o FILE: standard output carries the results")
     reader = readers.of_paths(
         *sources,
         input_format=input_format,
@@ -181,20 +208,14 @@ def process(  # noqa: PLR0913, PLR0917  # one parameter per option
         header=False if no_header else None,
         max_item_bytes=max_item_bytes,
     )
-    result = api.process(
-        reader,
-        function_of(function, each, whole),
-        output=output or "-",
-        batch_seconds=interval(batch_seconds),
-        sync_interval=interval(sync_interval),
-        retry_on=Exception if retry_on is None else load_errors(retry_on),
-        progress=_progress(progress, log_format, quiet=quiet),
-        abort=abort,
-        **hooks_of(notify, metrics_file, log_format),
+    given = {
+        "output": output or "-",
+        "batch_seconds": interval(batch_seconds),
+        "sync_interval": interval(sync_interval),
+        "retry_on": Exception if retry_on is None else load_errors(retry_on),
         **{name: value for name, value in options.items() if value is not None},
-    )
-    report(result, quiet=quiet or log_format == "json", as_json=as_json)
-    sys.exit(result.exit_code if result.completed else paused_exit_code)
+    }
+    return reader, function_of(function, each, whole), given
 
 
 def _progress(progress: str, log_format: str, *, quiet: bool) -> str:
