@@ -18,6 +18,7 @@ from batchkit.errors import BatchkitError
 _COMMANDS = {
     "process": "process",
     "plan": "plan",
+    "check": "check",
     "status": "status",
     "failures": "failures",
     "retry": "failures",
