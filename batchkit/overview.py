@@ -9,6 +9,7 @@ from batchkit.errors import DamageError
 from batchkit.forecast import Past, forecast
 from batchkit.readers.share import share_done
 from batchkit.status import status_of
+from batchkit.steering import granted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def overview_of(directory: JobDirectory, manifest: Manifest) -> Overview:
     """Return a job at a glance; changes nothing. Reads the end of each journal, however long they are."""
     status, now = status_of(directory, manifest), time.time()
     running = status.status == "running"
-    entries = directory.runs()
+    entries = _extended(directory) if running else directory.runs()
     runs = _runs(entries)
     handled = status.done + status.failed + status.skipped
     left = round(handled / status.share - handled) if status.share else None
@@ -115,6 +116,13 @@ def overview_of(directory: JobDirectory, manifest: Manifest) -> Overview:
         runs=runs,
         shards=_shards(directory, manifest, running=running) if manifest.ready else [],
     )
+
+
+def _extended(directory: JobDirectory) -> list[dict[str, Any]]:
+    """Return the entries of the runs, with the limit of the one at work as it is now."""
+    entries = directory.runs()
+    limit = entries[-1].get("max_time") if entries else None
+    return entries if limit is None else [*entries[:-1], {**entries[-1], "max_time": limit + granted(directory)}]
 
 
 def _runs(entries: list[dict[str, Any]]) -> list[RunFacts]:

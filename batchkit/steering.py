@@ -93,11 +93,21 @@ def ask(job: JobDirectory, *, stop: str | None = None, extra: float = 0.0) -> No
     if not job.running():
         raise UsageError(f"the job '{job.name}' is not running; see: batchkit status {job.name}")
     for part in job.live_parts():
-        claim = part.claim().decode(errors="replace")
+        claim = _claim_of(part)
         with held(f"{_path(part)}.lock", _PATIENCE):
             now = _request_in(files.read_bytes(_path(part)), claim)
             asked = {"claim": claim, "stop": stop or now["stop"], "extra": now["extra"] + extra}
             files.show(_path(part), json.dumps(asked).encode())
+
+
+def granted(job: JobDirectory) -> float:
+    """Return the seconds that the run at work was given beyond its limit; of slices the most that one was given."""
+    parts = job.live_parts()
+    return max(float(_request_in(files.read_bytes(_path(part)), _claim_of(part))["extra"]) for part in parts)
+
+
+def _claim_of(part: JobDirectory) -> str:
+    return part.claim().decode(errors="replace")
 
 
 def _path(job: JobDirectory) -> str:

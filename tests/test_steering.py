@@ -177,6 +177,7 @@ class TestExtend:
         """It goes on beyond its limit, until it is stopped."""
         with running(start_cli, "--max-time", "6s", *words) as process:
             assert cli("extend", "j", "--max-time", "+1h").code == 0
+            assert batchkit.Job("j").overview().runs[-1].limit == 3606.0
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(8)
             process.send_signal(signal.SIGTERM)
