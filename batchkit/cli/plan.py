@@ -71,11 +71,11 @@ def drawn(seen: Prospect, name: str) -> str:
         lines.append(f"  size      {_size(seen.extent)}")
     if seen.workers > 1:
         lines.append(f"  shards    {seen.shards}{'' if seen.shards > 1 else ', for its input cannot be divided'}")
-    what = "are the job's" if seen.kept else "were thrown away"
-    pace = f", {seen.sampled / seen.seconds:,.0f} a second" if seen.seconds > 0 else ""
+    what = "kept as the job's" if seen.kept else "thrown away"
+    pace = f", {seen.sampled / seen.seconds:,.0f}/s" if seen.seconds > 0 else ""
     one = "with one worker" if seen.workers > 1 and not seen.kept else ""
-    took = f"the first {seen.sampled:,} items took {_short(seen.seconds)}{pace} {one}".rstrip()
-    lines.append(f"  sample    {took}; the results {what}")
+    took = f"{seen.sampled:,} items in {_short(seen.seconds)}{pace} {one}".rstrip()
+    lines.append(f"  sample    {took}; results {what}")
     if seen.guess is not None:
         low, high = seen.guess.seconds.low, seen.guess.seconds.high
         lines.append(f"  time      {duration(seen.guess.seconds.likely)} ({duration(low)} to {duration(high)}) of work")
