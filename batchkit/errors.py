@@ -58,6 +58,11 @@ class ItemError(BatchkitError):
         self.item = item
         self.position = position
 
+    @property
+    def what(self) -> str:
+        """What happened, without what comes next: that is another thing where no job was at work."""
+        return str(self).rpartition("; everything before it")[0] or str(self)
+
 
 class TooManyFailures(BatchkitError):
     """More items failed than `max_failures` allows; everything handled so far is committed."""

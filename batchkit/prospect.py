@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from batchkit import api, history, journal
 from batchkit.budget import seconds_of
-from batchkit.errors import UsageError
+from batchkit.errors import BatchkitError, ItemError, UsageError
 from batchkit.existing import Job
 from batchkit.forecast import Forecast, Past, Range, forecast
 from batchkit.model import Span
@@ -100,7 +100,10 @@ def _thrown_away(
     of_its_own = {name: value for name, value in options.items() if name not in _OF_THE_JOB}
     with TemporaryDirectory(prefix="batchkit-") as directory:
         given: dict[str, Any] = {**of_its_own, "job": "sample", "state_dir": directory, "progress": "none"}
-        result = api.process(reader, function, max_items=sample, **given)
+        try:
+            result = api.process(reader, function, max_items=sample, **given)
+        except ItemError as error:
+            raise BatchkitError(f"{error.what}; mend it, or plan with on_error='skip' (--on-error skip)") from error
         return *_worked(Job("sample", directory)), result
 
 

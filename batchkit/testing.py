@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from batchkit import api
 from batchkit.calling import is_async
-from batchkit.errors import BatchkitError, UsageError
+from batchkit.errors import BatchkitError, ItemError, UsageError
 from batchkit.processes import ProcessDied, Processes
 from batchkit.sources import reader_of
 
@@ -130,7 +130,10 @@ def check(  # noqa: PLR0913  # keyword-only options
         with TemporaryDirectory(prefix="batchkit-") as directory:
             return once(None, directory), world.look()
 
-    expected, world_then = undisturbed()
+    try:
+        expected, world_then = undisturbed()
+    except ItemError as error:
+        raise BatchkitError(f"{error.what}; that is without any kill: mend it, or leave the item out") from error
     again, world_again = undisturbed()
     varies = _difference(expected.outcome, again.outcome, world_then, world_again)
     report = Report(len(sample), len(expected.calls), varies, [], observe is not None)

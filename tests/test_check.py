@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batchkit import ItemError, UsageError, testing
+from batchkit import BatchkitError, UsageError, testing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,7 +187,7 @@ def test_a_function_that_varies_is_told_from_one_that_is_not_safe() -> None:
 
 def test_a_function_that_fails_undisturbed_says_so() -> None:
     """As in any run."""
-    with pytest.raises(ItemError, match="always"):
+    with pytest.raises(BatchkitError, match="always; that is without any kill"):
         found("fails")
 
 

@@ -290,7 +290,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli.completion": set(),
     "cli.locate": {*WORDS, "cli.options", "existing", "locating"},
     "cli.check": {*WORDS, "cli.options", "sources", "testing"},
-    "cli.plan": {"cli.options", "cli.process", "cli.status", "forecast", "progress", "prospect"},
+    "cli.plan": {*WORDS, "cli.options", "cli.process", "cli.status", "forecast", "progress", "prospect"},
     "cli.report": {"cli.options", "existing"},
     "cli.status": {*WORDS, "cli.options", "existing", "forecast", "job", "overview", "progress"},
     "cli.steer": {*WORDS, "cli.options", "existing"},

@@ -156,7 +156,10 @@ def test_a_function_that_fails_in_the_sample_says_so(cli: Cli) -> None:
     Path("bad.py").write_text("def f(x):\n    return 1 / 0\n")
     ended = cli("plan", "items.txt", "-f", "bad.py:f")
     assert ended.code == 1
-    assert "ZeroDivisionError" in ended.err
+    assert "ZeroDivisionError: division by zero; mend it, or plan with" in ended.err
+    ended = cli("plan", "items.txt", "--keep")
+    assert ended.code == 2
+    assert "--keep needs -o FILE" in ended.err
 
 
 def test_results_in_memory_cannot_be_kept() -> None:

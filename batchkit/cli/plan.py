@@ -11,6 +11,7 @@ import click
 from batchkit.cli.options import verbose
 from batchkit.cli.process import asked, process
 from batchkit.cli.status import told
+from batchkit.errors import UsageError
 from batchkit.progress import duration
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def plan(*, sample: int, keep: bool, as_json: bool, **given: Any) -> None:
     from batchkit.prospect import prospect  # noqa: PLC0415  # not needed for --help
 
     reader, function, options = asked(**given)
-    if not keep and options["output"] == "-":
-        del options["output"]
+    if keep and options["output"] == "-":
+        raise UsageError("--keep needs -o FILE: standard output carries the plan")
     seen = prospect(reader, function, sample, keep=keep, **options)
     click.echo(json.dumps(_as_json(seen), indent=1) if as_json else drawn(seen, ", ".join(given["sources"])))
 
