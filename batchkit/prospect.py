@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from batchkit import api, history, journal
-from batchkit.budget import seconds_of
 from batchkit.errors import BatchkitError, ItemError, UsageError
 from batchkit.existing import Job
 from batchkit.forecast import Forecast, Past, Range, forecast
 from batchkit.model import Span
+from batchkit.options import budget_of
 from batchkit.readers.base import count, divisible, split
 
 TYPE_CHECKING = False
@@ -87,10 +87,16 @@ def prospect(
     guess = None
     if share and done is not None and done < 1.0:
         at_once = shards if not keep else 1  # a run that was kept had its workers
-        past = Past(time.time(), seconds / at_once, share, seconds_of(options.get("max_time"), "max_time"))
+        past = Past(time.time(), seconds / at_once, share, _limit(options))
         guess = forecast(done, [past], now=time.time(), running=False)
     extent = reader.extent(reader.whole())
     return Prospect(items, exact, extent, reader.unit, max(1, shards), workers, handled, seconds, keep, guess)
+
+
+def _limit(options: dict[str, Any]) -> float | None:
+    """Return the seconds that a run would have; `None`: as many as it takes."""
+    budget = budget_of(options.get("max_time"), options.get("until"), None, None, None, batched=False)
+    return budget.limits["max_time"]
 
 
 def _thrown_away(

@@ -118,7 +118,7 @@ def check(  # noqa: PLR0913  # keyword-only options
     """
     if not callable(function):
         raise UsageError(f"the function is a {type(function).__name__}, which cannot be called")
-    sample = _first(source, items)
+    sample = _first(source, items, batched=batched)
     options = {"batch_size": batch_size, "batched": batched}
     world = _World(before, observe)
 
@@ -154,12 +154,18 @@ def check(  # noqa: PLR0913  # keyword-only options
     return report
 
 
-def _first(source: Any, items: int) -> list[Any]:
-    """Return the first items of a source. Raises `UsageError` if there are none."""
+def _first(source: Any, items: int, *, batched: bool) -> Any:
+    """Return the first items of a source, as a list; of rows for a batched function as the frame that it expects.
+
+    Raises `UsageError` if there are none.
+    """
     reader = reader_of(source)
     found: list[Any] = []
     with closing(iter(reader.read(reader.whole(), items))) as batches:  # type: ignore[type-var]
         for batch in batches:
+            frame = getattr(batch.items, "frame", None)
+            if batched and frame is not None and frame.height:
+                return frame.head(items)
             found += [item for index, item in enumerate(batch.items) if index not in batch.unreadable]
             if len(found) >= items:
                 break
@@ -211,9 +217,10 @@ def _during(call: int, lines: int, seconds: float, chance: random.Random) -> Mom
     return Moment(call, AFTER)
 
 
-def _item_of(sample: list[Any], call: int, batch_size: int, *, batched: bool) -> str:
+def _item_of(sample: Any, call: int, batch_size: int, *, batched: bool) -> str:
     """Return what a call was called with, cut for people."""
     item = sample[call * batch_size : (call + 1) * batch_size] if batched else sample[call]
+    item = item.to_dicts() if hasattr(item, "to_dicts") else item
     text = item if isinstance(item, str) else _plain(item)
     return text if len(text) <= 40 else text[:39] + "…"  # noqa: PLR2004  # columns of a table
 
@@ -239,7 +246,7 @@ def _difference(expected: list[str], found: list[str], world_then: str, world_no
 
 
 def _in_a_process(
-    function: Callable[..., Any], sample: list[Any], options: dict[str, Any], state_dir: str, moment: Moment | None
+    function: Callable[..., Any], sample: Any, options: dict[str, Any], state_dir: str, moment: Moment | None
 ) -> _Seen:
     """Run or resume the job over the sample. Raises `ProcessDied` if it was killed, and what `process` raises."""
     with Processes(1) as processes:
@@ -248,7 +255,7 @@ def _in_a_process(
 
 
 def _run(
-    function: Callable[..., Any], sample: list[Any], options: dict[str, Any], state_dir: str, moment: Moment | None
+    function: Callable[..., Any], sample: Any, options: dict[str, Any], state_dir: str, moment: Moment | None
 ) -> _Seen:
     made = function() if isinstance(function, type) else function
     watch = _Watch(moment, _file_of(made))

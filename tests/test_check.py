@@ -199,6 +199,18 @@ def test_wrong_usage_is_refused() -> None:
         testing.check([1], "name")  # type: ignore[arg-type]
 
 
+def test_a_batched_function_gets_rows_as_a_frame() -> None:
+    """As in any run."""
+    Path("rows.csv").write_text("a,b\n1,x\n2,y\n3,z\n")
+    Path("g.py").write_text("def f(frame):\n    columns = frame.columns\n    return frame.select(columns[::-1])\n")
+    from batchkit.loading import load  # noqa: PLC0415  # as above
+
+    report = testing.check("rows.csv", load("g.py:f"), batched=True, batch_size=2, kills=2)
+    assert report.safe
+    assert (report.items, report.calls) == (3, 2)
+    assert report.trials[0].item == '[{"a": "1", "b": "x"}, {"a": "2", "b": …'
+
+
 def test_values_in_memory_can_be_the_sample() -> None:
     """As in a test of one's own."""
 

@@ -245,7 +245,7 @@ ALLOWED: dict[str, set[str]] = {
         "resume", "progress", "result", "run", "sources", "work",
     },
     "testing": {*WORDS, "api", "calling", "processes", "sources"},
-    "prospect": {*WORDS, *BASES, "api", "budget", "existing", "forecast", "history", "job", "journal", "result"},
+    "prospect": {*WORDS, *BASES, "api", "existing", "forecast", "history", "journal", "options", "result"},
     "workflow": set(),
     "workflow.states": WORDS,
     "workflow.record": {*WORDS, "workflow.states"},

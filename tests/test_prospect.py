@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import json
 import random
@@ -131,6 +132,10 @@ def test_workers_and_limits_are_reckoned_with() -> None:
     limited = prospect(lines("items.txt"), slow, 400, keep=False, max_time=one.guess.seconds.likely / 3)
     assert limited.guess is not None
     assert limited.guess.runs.likely >= 2
+    tonight = datetime.datetime.now().astimezone() + datetime.timedelta(hours=2)
+    until = prospect(lines("items.txt"), slow, 400, keep=False, until=tonight)
+    assert until.guess is not None
+    assert until.guess.run_seconds == pytest.approx(7200, abs=60)
 
 
 def test_json_holds_all_of_it(cli: Cli) -> None:
