@@ -100,8 +100,8 @@ def overview_of(directory: JobDirectory, manifest: Manifest) -> Overview:
     handled = status.done + status.failed + status.skipped
     left = round(handled / status.share - handled) if status.share else None
     used = sum(run.seconds or 0.0 for run in runs)
-    if running and runs and runs[-1].end is None:
-        used += now - runs[-1].start
+    if runs and runs[-1].end is None:  # at work, or killed behind the last commit
+        used += max(0.0, (now if running else status.updated or 0.0) - runs[-1].start)
     guess = None
     if status.status in {"running", "paused", "failed"} and runs:
         past = _past(entries, status, running=running, now=now)

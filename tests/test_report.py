@@ -12,8 +12,11 @@ import pytest
 import batchkit
 from batchkit import history
 from batchkit.job import JobDirectory
+from batchkit.model import Checkpoint
+from batchkit.overview import RunFacts
 from batchkit.report import sampling
-from batchkit.report.sampling import active, progress, sampled
+from batchkit.report.figures import figures
+from batchkit.report.sampling import Sample, active, progress, sampled
 from tests.test_cli import one_line
 from tests.test_history import commit
 
@@ -127,3 +130,16 @@ def test_gaps_in_the_work_are_seen() -> None:
     late = [commit(seq, seq)._replace(time=1100.0 + 0.5 * seq) for seq in range(5, 7)]
     assert active([*commits, *late], 0.1) == [(1000.0, 1002.0), (1102.0, 1103.0)]
     assert active(commits[::3], 0.1) == [(1000.0, 1002.0)]
+
+
+def test_between_two_runs_the_curve_is_level() -> None:
+    """Nothing was done, though the next commit comes long after the last one."""
+    facts = [
+        RunFacts(number, start, start + 5, 5.0, "paused", None, 5, None, 1, "h", None)
+        for number, start in ((1, 1000.0), (2, 2000.0))
+    ]
+    commits = [
+        Checkpoint(seq, seq, 5 * seq, 0, 0, 0, None, seq, at, 1.0, kept=None) for seq, at in ((1, 1004.0), (2, 2004.0))
+    ]
+    curve = figures([Sample(0, commits, 2)], facts, {})["progress"]["data"][0]
+    assert curve["y"][:4] == [0, 5, 5, 10]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _POINTS = 1500
 """Points of a curve, at most: more cannot be seen."""
 
+_RUNS = 200
+"""The newest runs, as many as are shown."""
+
 _BINS = 120
 _BARS = 40
 _BLUE, _RED, _GREEN = "#3b82f6", "#d64545", "#2e9e5b"
@@ -58,8 +61,7 @@ def _thin(points: Sequence[Any]) -> list[Any]:
 
 
 def _progress(points: Sequence[tuple[float, int, int]], runs: Sequence[RunFacts]) -> Figure:
-    begun = [(run.start, 0, 0) for run in runs[:1] if run.start < points[0][0]]
-    thin = _thin([*begun, *points])
+    thin = sorted([*_starts(points, runs), *_thin(points)])
     x = [_moment(at) for at, _, _ in thin]
     curves = [("items", _BLUE, [items for _, items, _ in thin])]
     if points[-1][2]:
@@ -71,17 +73,25 @@ def _progress(points: Sequence[tuple[float, int, int]], runs: Sequence[RunFacts]
     bands = [
         {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}, "opacity": 0.08}
         | {"fillcolor": _GREEN, "x0": _moment(run.start), "x1": _moment(run.end or points[-1][0])}
-        for run in runs[-200:]
+        for run in runs[-_RUNS:]
     ]
     return _figure(data, "", "items", shapes=bands)
 
 
+def _starts(points: Sequence[tuple[float, int, int]], runs: Sequence[RunFacts]) -> list[tuple[float, int, int]]:
+    """Return how far the job was when runs began, for nothing was done since the commit before."""
+    times = [at for at, _, _ in points]
+    known = [(0.0, 0, 0), *points]
+    return [(run.start, *known[bisect_right(times, run.start)][1:]) for run in runs[-_RUNS:]]
+
+
 def _throughput(points: Sequence[tuple[float, int, int]], runs: Sequence[RunFacts]) -> Figure:
     """Items a second in equal stretches of time; the count at their borders is interpolated between commits."""
-    first, last = min(points[0][0], runs[0].start if runs else math.inf), points[-1][0]
+    points = sorted([*_starts(points, runs), *points])
+    first, last = points[0][0], points[-1][0]
     width = max((last - first) / _BINS, 1e-3)
-    times = [first, *(at for at, _, _ in points)]
-    counts = [0, *(count for _, count, _ in points)]
+    times = [at for at, _, _ in points]
+    counts = [count for _, count, _ in points]
     edges = [first + width * index for index in range(_BINS + 1)]
     reached = [_at(edge, times, counts) for edge in edges]
     rates = [(after - before) / width for before, after in pairwise(reached)]
@@ -135,5 +145,6 @@ def _timeline(samples: Sequence[Sample]) -> Figure:
 def _bars(failures: Mapping[str, int]) -> Figure:
     names = list(failures)[::-1]
     x = [failures[name] for name in names]
-    data = [{"type": "bar", "orientation": "h", "y": names, "x": x, "marker": {"color": _RED}, "width": 0.5}]
+    width = min(0.5, 0.12 * len(names))  # one kind alone would fill the plot
+    data = [{"type": "bar", "orientation": "h", "y": names, "x": x, "marker": {"color": _RED}, "width": width}]
     return _figure(data, "items", "", yaxis={"type": "category"})
