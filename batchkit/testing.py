@@ -250,8 +250,12 @@ def _in_a_process(
 ) -> _Seen:
     """Run or resume the job over the sample. Raises `ProcessDied` if it was killed, and what `process` raises."""
     with Processes(1) as processes:
-        seen: _Seen = processes.submit(_run, function, sample, options, state_dir, moment).result()
-        return seen
+        try:
+            seen: _Seen = processes.submit(_run, function, sample, options, state_dir, moment).result()
+        except BaseException:
+            processes.kill()  # a Ctrl-C is not to wait for the end of a trial
+            raise
+    return seen
 
 
 def _run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 from batchkit import BatchkitError, UsageError, testing
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Cli
@@ -243,6 +245,17 @@ def test_a_program_is_killed_while_it_works(cli: Cli) -> None:
     ended = cli("check", "ids.txt", "-x", "sh -c 'sleep 0.05; echo {}'", "--kills", "3", "--items", "3")
     assert ended.code == 0
     assert "killed during call 1, after" in ended.out
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_a_trial_at_once(start_cli: Callable[..., subprocess.Popen[str]]) -> None:
+    """And not when its items are done."""
+    Path("slow.py").write_text("import time\ndef f(x):\n    print('called', flush=True)\n    time.sleep(60)\n")
+    with start_cli("check", "ids.txt", "-f", "slow.py:f") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
 
 
 @pytest.mark.parametrize(
