@@ -140,13 +140,14 @@ def check(  # noqa: PLR0913  # keyword-only options
     for moment in _moments(expected.calls, kills, seed) if varies is None else ():
         world.reset()
         with TemporaryDirectory(prefix="batchkit-") as directory:
-            with suppress(ProcessDied):
-                once(moment, directory)
             try:
-                seen = once(None, directory)
-                found = _difference(expected.outcome, seen.outcome, world_then, world.look())
-            except BatchkitError as error:
-                found = f"the run after it failed: {error}"
+                with suppress(ProcessDied):
+                    once(moment, directory)
+                outcome = once(None, directory).outcome
+            except ItemError as error:
+                found: str | None = f"the function failed: {error.what}"
+            else:  # what looks at the world may fail, too, which is not the function's fault
+                found = _difference(expected.outcome, outcome, world_then, world.look())
         trial = Trial(moment, _item_of(sample, moment.call, batch_size, batched=batched), found)
         report.trials.append(trial)
         if tell is not None:

@@ -176,7 +176,22 @@ def test_what_is_kept_between_calls_is_found() -> None:
 def test_a_run_that_fails_after_the_kill_is_a_finding() -> None:
     """Such as of a lock that nobody gives back."""
     report = found("holds", kills=8)
-    assert any("the run after it failed" in str(trial.difference) for trial in report.trials)
+    assert any("the function failed" in str(trial.difference) for trial in report.trials)
+
+
+@pytest.mark.slow
+def test_an_observer_that_fails_is_not_the_function_s_fault() -> None:
+    """It ends the check, after a kill as before one."""
+    looks = iter(["same", "same"])
+
+    def observe() -> str:
+        try:
+            return next(looks)
+        except StopIteration:
+            raise UsageError("nobody can look") from None
+
+    with pytest.raises(UsageError, match="nobody can look"):
+        testing.check("ids.txt", function("waits"), items=3, kills=1, observe=observe)
 
 
 def test_a_function_that_varies_is_told_from_one_that_is_not_safe() -> None:
